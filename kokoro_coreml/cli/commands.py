@@ -1,0 +1,186 @@
+"""The commands. Heavy libraries are imported inside them, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from kokoro_coreml import __version__
+from kokoro_coreml.cli.edge import (
+    DEFECT,
+    Edge,
+    StoppedError,
+    exit_codes,
+    terminable,
+    working,
+)
+from kokoro_coreml.errors import KokoroError
+
+# typer bundles click from some version on, so its classes are reached through typer
+_UsageError: Any = typer.BadParameter.__base__
+
+
+def _epilog() -> str:
+    lines = [f"{code:>3}  {meaning}" for code, meaning in exit_codes().items()]
+    return "\b\nExit codes:\n" + "\n".join(lines)
+
+
+class _Group(TyperGroup):
+    """Names an interrupt before typer, whose versions treat it differently, sees it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise StoppedError(error) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="kokoro-coreml",
+    help="Convert Kokoro text-to-speech checkpoints to Core ML, and prove the saved package.",
+    epilog=_epilog(),
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only warnings and errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and library messages.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (see `exit_codes`)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # read before parsing, because a usage error has to be reported in the form asked for
+    edge = Edge(
+        json="--json" in given,
+        quiet="--quiet" in given or "-q" in given,
+        debug="--debug" in given,
+    )
+    try:
+        with terminable():
+            code = app(args=given, standalone_mode=False, obj=edge, prog_name="kokoro-coreml")
+        return code if isinstance(code, int) else 0
+    except (KokoroError, StoppedError) as error:
+        return edge.failure(error, kind=error.title, message=str(error), code=error.exit_code)
+    except _UsageError as error:
+        message = f"{error.format_message()} See 'kokoro-coreml --help'."
+        return edge.failure(error, kind="usage", message=message, code=error.exit_code)
+    except Exception as error:
+        hint = "" if edge.debug else "; run again with --debug and report the traceback"
+        message = f"{type(error).__name__}: {error}{hint}"
+        return edge.failure(error, kind="defect in kokoro-coreml", message=message, code=DEFECT)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def convert(
+    context: typer.Context,
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a recipe, or the path of a TOML file.")
+    ] = "complete",
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to use instead of the recipe's: a Hub id, 'packaged', a folder, or a "
+            ".pth, .safetensors or .onnx file."
+        ),
+    ] = None,
+    voice: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A voice by name, file or blend (af_heart*0.6+am_michael*0.4), instead of the "
+            "recipe's; may be repeated."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the bundle [default: artifacts/BUNDLE].")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier bundle.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Convert a checkpoint, check the saved package, and write a bundle."""
+    edge: Edge = context.obj
+    with working(edge):
+        from kokoro_coreml.recipe import load_recipe
+
+        chosen = load_recipe(recipe)
+        from kokoro_coreml.conversion import convert as run
+
+        result = run(
+            chosen,
+            checkpoint=checkpoint,
+            voices=tuple(voice or ()),
+            out=out or Path("artifacts") / chosen.bundle,
+            force=force,
+            reporter=edge.reporter,
+        )
+    edge.result(result.to_dict(), f"Bundle: {result.bundle}")
+
+
+@app.command()
+def recipes(context: typer.Context, json: Json = False, debug: Debug = False) -> None:
+    """List the recipes that come with the project."""
+    from kokoro_coreml.recipe import load_recipe, recipe_names
+
+    edge: Edge = context.obj
+    found = {name: load_recipe(name).description for name in recipe_names()}
+    if edge.json:
+        edge.output({"recipes": found})
+        return
+    for name, description in found.items():
+        print(f"{name}  {description}")
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    quiet: Quiet = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check that a bundle is whole: its manifest is valid and every file is as it was written."""
+    from kokoro_coreml.bundle import verify_files
+
+    edge: Edge = context.obj
+    manifest = verify_files(bundle)
+    record = {
+        "bundle": str(bundle),
+        "recipe": manifest.recipe.name,
+        "files": len(manifest.files),
+        "bytes": sum(f.bytes for f in manifest.files.values()),
+        "parity": manifest.parity.verdict,
+    }
+    text = (
+        f"{bundle}: whole; {record['files']} files, recipe {record['recipe']}, "
+        f"parity {record['parity']}"
+    )
+    edge.result(record, text)

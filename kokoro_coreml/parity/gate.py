@@ -1,0 +1,157 @@
+"""The gate of `convert`: what was saved is executed and compared before it may leave.
+
+Each leg gives a `LegRecord`; the bundle is refused unless all of them passed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kokoro_coreml.errors import ParityError
+from kokoro_coreml.manifest import LegRecord, ParityRecord
+from kokoro_coreml.parity.metrics import level_difference_db, log_spectral_distance_db, snr_db
+from kokoro_coreml.parity.reference import ReferenceSpeech
+from kokoro_coreml.recipe import Thresholds
+from kokoro_coreml.stages.types import Stage
+from kokoro_coreml.synthesis import Spoken, Utterance, speak
+
+SNR_CAP_DB = 999.0
+"""Stands for an infinite SNR, which JSON has no number for."""
+
+LEVEL_DB = 0.1
+"""Largest difference in level; a missing window sum would show as 3.5 dB."""
+
+AT_MOST = ("log_spectral_distance_db", "level_difference_db", "duration_errors", "padding_peak")
+"""Metrics whose threshold is an upper bound; of the others it is a lower one."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One utterance with what upstream made of it."""
+
+    name: str
+    utterance: Utterance
+    reference: ReferenceSpeech
+
+
+def leg(name: str, metrics: Mapping[str, float], thresholds: Mapping[str, float]) -> LegRecord:
+    """Judge metrics; NaN fails, and so does a threshold without its metric."""
+    failed = [key for key, bound in thresholds.items() if not _holds(key, metrics, bound)]
+    shown = {key: _finite(value) for key, value in metrics.items()}
+    return LegRecord(
+        name=name,
+        verdict="failed" if failed else "passed",
+        metrics=shown,
+        thresholds=dict(thresholds),
+        detail=f"out of bounds: {', '.join(failed)}" if failed else None,
+    )
+
+
+def package_against_rewrite(
+    name: str, stage: Stage, spoken: Spoken, case: Case, thresholds: Thresholds
+) -> LegRecord:
+    """Leg 4: the saved package, executed in float32, against the module it was traced from."""
+    with torch.inference_mode():
+        eager = speak(_Eager(stage), case.utterance, stage.bucket.tokens)
+    return leg(
+        name,
+        {
+            "duration_errors": _errors(eager.durations, spoken.durations),
+            "rewrite_snr_db": _snr(eager.audio, spoken.audio),
+        },
+        {"duration_errors": 0.0, "rewrite_snr_db": thresholds.audio_snr_db},
+    )
+
+
+def package_against_upstream(
+    name: str, spoken: Spoken, case: Case, thresholds: Thresholds
+) -> LegRecord:
+    """The saved package, executed in float32, against upstream under the same noise."""
+    reference, candidate = case.reference.audio, spoken.audio
+    same = reference.shape == candidate.shape
+    metrics = {
+        "duration_errors": _errors(case.reference.durations, spoken.durations),
+        "audio_snr_db": _snr(reference, candidate),
+        "log_spectral_distance_db": (
+            log_spectral_distance_db(reference=reference, candidate=candidate) if same else math.nan
+        ),
+        "level_difference_db": (
+            abs(level_difference_db(reference=reference, candidate=candidate)) if same else math.nan
+        ),
+        "padding_peak": float(np.max(np.abs(spoken.padding), initial=0.0)),
+    }
+    return leg(
+        name,
+        metrics,
+        {
+            "duration_errors": 0.0,
+            "audio_snr_db": thresholds.audio_snr_db,
+            "log_spectral_distance_db": thresholds.log_spectral_distance_db,
+            "level_difference_db": LEVEL_DB,
+            "padding_peak": 0.0,
+        },
+    )
+
+
+def summarise(legs: list[LegRecord], *, runtime: str) -> ParityRecord:
+    """The record that stands in the manifest.
+
+    Raises:
+        ParityError: there is no leg, or one did not pass; every failed one is named.
+    """
+    failed = [
+        f"{record.name}: {record.detail} {_numbers(record)}"
+        for record in legs
+        if record.verdict != "passed"
+    ]
+    if failed or not legs:
+        raise ParityError(
+            "the saved package is not equal to PyTorch, so no bundle was written: "
+            + ("; ".join(failed) or "nothing was compared")
+        )
+    return ParityRecord(verdict="passed", runtime=runtime, legs=tuple(legs))
+
+
+class _Eager:
+    """A stage's module behind the interface of a package."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        tensors = [torch.from_numpy(inputs[port.name]) for port in self.stage.inputs]
+        results = self.stage.module(*tensors)
+        names = [port.name for port in self.stage.outputs]
+        return {name: value.numpy() for name, value in zip(names, results, strict=True)}
+
+
+def _errors(reference: np.ndarray, candidate: np.ndarray) -> float:
+    if reference.shape != candidate.shape:
+        return float(max(reference.size, candidate.size))
+    return float(np.count_nonzero(reference != candidate))
+
+
+def _snr(reference: np.ndarray, candidate: np.ndarray) -> float:
+    if reference.shape != candidate.shape:
+        return math.nan
+    return snr_db(reference=reference, candidate=candidate)
+
+
+def _holds(key: str, metrics: Mapping[str, float], bound: float) -> bool:
+    value = metrics.get(key, math.nan)
+    return value <= bound if key in AT_MOST else value >= bound
+
+
+def _finite(value: float) -> float:
+    if math.isnan(value):
+        return -SNR_CAP_DB
+    return max(-SNR_CAP_DB, min(SNR_CAP_DB, value))
+
+
+def _numbers(record: LegRecord) -> str:
+    return ", ".join(f"{key} {value:.4g}" for key, value in record.metrics.items())

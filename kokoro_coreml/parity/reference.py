@@ -1,0 +1,129 @@
+"""Upstream's own `KModel`, as installed, with nothing changed but where its noise comes from."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from kokoro_coreml.checkpoint.types import Checkpoint
+from kokoro_coreml.errors import ParityError
+from kokoro_coreml.modules.source import HARMONICS
+from kokoro_coreml.noise import source_noise
+
+
+class InjectedNoise(TorchFunctionMode):
+    """Hands out given noise wherever upstream draws some.
+
+    `SineGen` draws `rand` once for phases (never read) and `randn_like` once for the harmonics;
+    `SourceModuleHnNSF` draws `randn_like` once more and drops it. Any other draw is an error, so a
+    new upstream version cannot slip by.
+    """
+
+    def __init__(self, noise: Tensor) -> None:
+        """`noise`: unit noise, [1, at least as many samples as will be asked for, 9]."""
+        super().__init__()
+        self.noise = noise
+        self.draws = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Replace the draws, pass everything else on."""
+        kwargs = kwargs or {}
+        if func is torch.randn_like:
+            return self._noise_like(args[0])
+        if func is torch.rand:
+            return torch.zeros(*args, **kwargs)
+        if func in (torch.randn, torch.normal, torch.bernoulli, torch.rand_like):
+            raise ParityError(f"upstream drew noise by an unexpected call: {func}")
+        return func(*args, **kwargs)
+
+    def _noise_like(self, like: Tensor) -> Tensor:
+        self.draws += 1
+        if like.shape[-1] != HARMONICS:
+            return torch.zeros_like(like)
+        if like.shape[1] > self.noise.shape[1]:
+            raise ParityError(
+                f"upstream asked for {like.shape[1]} samples of noise, {self.noise.shape[1]} given"
+            )
+        return self.noise[:, : like.shape[1]].to(like.dtype)
+
+
+@dataclass(frozen=True)
+class ReferenceSpeech:
+    """What upstream said."""
+
+    audio: np.ndarray
+    """float32 [samples]."""
+    durations: np.ndarray
+    """int64 [tokens], frames per token, the boundary tokens included."""
+
+
+class Reference:
+    """Upstream's network with the weights of a checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        """Build `kokoro.model.KModel` and prove that it holds the checkpoint's weights.
+
+        Upstream falls back to a non-strict load that can leave random weights in place without a
+        word; every tensor is therefore compared after loading.
+
+        Raises:
+            ParityError: upstream did not take a weight as it is.
+        """
+        from kokoro.model import KModel
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.pth"
+            prefixed = {
+                part: {f"module.{key}": value for key, value in state.items()}
+                for part, state in checkpoint.state.items()
+            }
+            torch.save(prefixed, path)
+            config = dict(checkpoint.config.raw)
+            self.model = KModel(repo_id="local", config=config, model=str(path)).eval()
+        self.config = checkpoint.config
+        self._check(checkpoint)
+
+    def _check(self, checkpoint: Checkpoint) -> None:
+        for part, state in checkpoint.state.items():
+            loaded = getattr(self.model, part).state_dict()
+            for key, value in state.items():
+                if key not in loaded or not torch.equal(loaded[key], value):
+                    raise ParityError(f"upstream's KModel did not load {part}.{key}")
+
+    def speak(
+        self, input_ids: list[int], ref_s: np.ndarray, *, noise: Tensor | int, speed: float = 1.0
+    ) -> ReferenceSpeech:
+        """Run upstream at the exact length.
+
+        Args:
+            input_ids: with the zero token in front and behind.
+            ref_s: float32 [1, 2 * style_dim].
+            noise: unit noise [1, samples, 9], or the seed to make it from.
+            speed: 1 is the voice's own pace.
+        """
+        if isinstance(noise, int):
+            noise = source_noise(noise, self._longest(len(input_ids), speed))
+        ids = torch.tensor([input_ids], dtype=torch.long)
+        with torch.inference_mode(), InjectedNoise(noise):
+            audio, durations = self.model.forward_with_tokens(
+                ids, torch.from_numpy(np.array(ref_s, dtype=np.float32)), speed
+            )
+        return ReferenceSpeech(audio.numpy().reshape(-1), durations.numpy().reshape(-1))
+
+    def _longest(self, tokens: int, speed: float) -> int:
+        frames = int(np.ceil(self.config.max_dur / speed) + 1) * tokens
+        return frames * self.config.samples_per_frame

@@ -1,0 +1,54 @@
+"""Finds the data that lives outside the modules.
+
+In a checkout `convert/`, `patches/`, LICENSE and NOTICE are the top-level folders and files
+themselves; in a wheel they travel as package data (`force-include` in pyproject.toml).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_DATA = _PACKAGE / "data"
+
+
+def recipes_folder() -> Path:
+    """Folder of the recipes, `convert/*.toml`."""
+    return _shared("convert")
+
+
+def patches_folder() -> Path:
+    """Folder of the ledger of corrections, `patches/*.toml`."""
+    return _shared("patches")
+
+
+def license_file() -> Path:
+    """The project's licence, Apache-2.0."""
+    return _shared("LICENSE")
+
+
+def notice_file() -> Path:
+    """Attributions that travel with every bundle."""
+    return _shared("NOTICE")
+
+
+def data_file(name: str) -> Path:
+    """A file of the package's own `data/` folder, the same in a checkout and in a wheel.
+
+    Raises:
+        FileNotFoundError: the installation lacks the file.
+    """
+    return _existing(_DATA / name)
+
+
+def _shared(name: str) -> Path:
+    packaged = _DATA / name
+    return packaged if packaged.exists() else _existing(_PACKAGE.parent / name)
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"this installation of kokoro-coreml lacks '{path.name}'; install it again"
+        )
+    return path

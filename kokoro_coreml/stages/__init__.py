@@ -1,0 +1,6 @@
+"""The pieces that become packages: typed inputs and outputs, shapes per bucket."""
+
+from kokoro_coreml.stages.complete import complete_stage
+from kokoro_coreml.stages.types import Port, Stage
+
+__all__ = ["Port", "Stage", "complete_stage"]

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from kokoro_coreml.config import ModelConfig
+from kokoro_coreml.errors import RecipeError
+from kokoro_coreml.recipe import load_recipe, parse_recipe, recipe_names
+from kokoro_coreml.resources import data_file, patches_folder, recipes_folder
+from kokoro_coreml.vocabulary import Vocabulary
+
+SENTENCES = Path(__file__).parent / "data" / "sentences.toml"
+
+
+@pytest.fixture
+def raw():
+    return tomllib.loads((recipes_folder() / "complete.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    text = data_file("kokoro-82m.config.json").read_bytes()
+    return Vocabulary.from_config(ModelConfig.from_json(text))
+
+
+def refused(raw, *fragments):
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(raw, document="r.toml")
+    message = str(caught.value)
+    assert message.startswith("r.toml:")
+    for fragment in fragments:
+        assert fragment in message
+    return message
+
+
+def test_every_shipped_recipe_is_valid_and_named_after_its_file():
+    assert "complete" in recipe_names()
+    for name in recipe_names():
+        assert load_recipe(name).name == name
+
+
+def test_complete_is_the_default_shape_and_pins_the_weights():
+    recipe = load_recipe("complete")
+    assert [(b.tokens, b.frames) for b in recipe.buckets] == [(128, 400)]
+    assert recipe.bundle == "kokoro-82m"
+    assert recipe.checkpoint.source == "hexgrad/Kokoro-82M"
+    assert recipe.checkpoint.sha256["kokoro-v1_0.pth"].startswith("496dba11")
+    assert recipe.checkpoint.fallback == "packaged"
+    assert recipe.parity.audio_snr_db == 35.0
+
+
+def test_a_recipe_is_found_by_path(tmp_path):
+    copied = tmp_path / "mine.toml"
+    copied.write_bytes((recipes_folder() / "complete.toml").read_bytes())
+    assert load_recipe(copied) == load_recipe(str(copied)) == load_recipe("complete")
+
+
+def test_to_dict_reads_back_as_the_same_recipe():
+    recipe = load_recipe("complete")
+    assert parse_recipe(recipe.to_dict(), document="r.toml") == recipe
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(RecipeError, match=r"unknown recipe 'compleat'.*complete"):
+        load_recipe("compleat")
+    with pytest.raises(RecipeError, match=r"known: .*complete"):
+        load_recipe("zzz")
+
+
+@pytest.mark.parametrize("path", ["no/such.toml", "such.toml"])
+def test_a_path_without_a_file_is_named(path):
+    with pytest.raises(RecipeError, match=re.escape(path)):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("content", [b"schema = ", b"\xff\xfe", b"a = 1\na = 2"])
+def test_what_is_not_toml_is_refused(tmp_path, content):
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match="broken"):
+        load_recipe(path)
+
+
+def test_an_unknown_key_at_the_top_names_the_nearest(raw):
+    refused(raw | {"bukets": []}, "unknown key 'bukets'", "top level", "did you mean 'buckets'?")
+
+
+def test_an_unknown_key_is_reported_rather_than_the_missing_one_it_stands_for(raw):
+    raw["noise"] = {"sede": 1}
+    refused(raw, "unknown key 'sede'", "table 'noise'", "'seed'")
+
+
+def test_an_unknown_key_inside_a_list_of_tables_names_its_place(raw):
+    raw["buckets"].append({"tokens": 64, "frames": 200, "frame": 1})
+    refused(raw, "unknown key 'frame'", "table 'buckets[1]'", "'frames'")
+
+
+def set_at(raw, path, value):
+    changed = copy.deepcopy(raw)
+    inner = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fragments"),
+    [
+        (["schema"], 2, ["schema 2", "reads 1"]),
+        (["schema"], "1", ["'schema'", "1"]),
+        (["schema"], True, ["'schema'"]),
+        (["name"], "Bad Name", ["'name'", "a-z"]),
+        (["bundle"], "../up", ["'bundle'", "../up"]),
+        (["cut"], "half", ["'cut'", "'complete'"]),
+        (["description"], "", ["'description'"]),
+        (["voices"], [], ["'voices'", "at least 1"]),
+        (["voices"], "af_heart", ["'voices'", "list"]),
+        (["voices"], ["af_heart", "af_heart"], ["'voices'", "twice"]),
+        (["buckets"], [], ["'buckets'", "at least 1"]),
+        (["buckets", 0, "tokens"], 513, ["'buckets[0].tokens'", "at most 512", "513"]),
+        (["buckets", 0, "tokens"], 2, ["'buckets[0].tokens'", "at least 3"]),
+        (["buckets", 0, "tokens"], 128.0, ["'buckets[0].tokens'", "integer", "128.0"]),
+        (["buckets", 0, "frames"], 0, ["'buckets[0].frames'", "at least 1"]),
+        (["buckets", 0, "frames"], True, ["'buckets[0].frames'", "integer"]),
+        (["buckets"], [{"tokens": 128, "frames": 9}] * 2, ["'buckets'", "twice"]),
+        (["checkpoint", "revision"], "main", ["'checkpoint.revision'", "main"]),
+        (["checkpoint", "sha256"], {}, ["'checkpoint.sha256'"]),
+        (["checkpoint", "sha256", "config.json"], "AB", ["'checkpoint.sha256.config.json'"]),
+        (["checkpoint", "fallback"], "hub", ["'checkpoint.fallback'", "'packaged'"]),
+        (["target", "precision"], "float16", ["'target.precision'", "'float32'"]),
+        (["target", "compute_units"], "GPU", ["'target.compute_units'", "'CPU_ONLY'"]),
+        (["noise", "seed"], -1, ["'noise.seed'", "-1"]),
+        (["sample", "speed"], 3.0, ["'sample.speed'", "at most 2"]),
+        (["sample", "speed"], float("nan"), ["'sample.speed'", "finite"]),
+        (["sample", "voice"], "am_michael", ["'sample.voice'", "voices"]),
+        (["sample", "phonemes"], "a" * 127, ["'sample.phonemes'", "129 tokens", "128"]),
+        (["parity", "audio_snr_db"], "35", ["'parity.audio_snr_db'", "number"]),
+        (["parity"], [], ["'parity'", "table"]),
+    ],
+)
+def test_a_wrong_value_is_refused_and_named(raw, path, value, fragments):
+    parse_recipe(raw, document="r.toml")
+    refused(set_at(raw, path, value), *fragments)
+
+
+@pytest.mark.parametrize("key", ["schema", "name", "voices", "checkpoint", "noise", "parity"])
+def test_a_missing_key_is_named(raw, key):
+    del raw[key]
+    refused(raw, "top level", f"'{key}'")
+
+
+def test_a_missing_key_in_a_table_names_the_table(raw):
+    del raw["sample"]["phonemes"]
+    refused(raw, "table 'sample'", "'phonemes'")
+
+
+def test_a_whole_number_is_taken_where_a_number_is_expected(raw):
+    raw["sample"]["speed"] = 1
+    speed = parse_recipe(raw, document="r.toml").sample.speed
+    assert speed == 1.0
+    assert isinstance(speed, float)
+
+
+def test_fallback_may_be_left_out(raw):
+    del raw["checkpoint"]["fallback"]
+    assert parse_recipe(raw, document="r.toml").checkpoint.fallback is None
+
+
+def test_samples_of_shipped_recipes_are_in_the_vocabulary(vocabulary):
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        assert len(vocabulary.encode(recipe.sample.phonemes)) <= max(
+            b.tokens for b in recipe.buckets
+        )
+
+
+def test_the_sentences_for_tests_are_in_the_vocabulary_and_fit_the_default_bucket(vocabulary):
+    sentences = tomllib.loads(SENTENCES.read_text(encoding="utf-8"))["sentences"]
+    lengths = {s["id"]: len(vocabulary.encode(s["phonemes"])) for s in sentences}
+    assert len(lengths) == len(sentences) == 8
+    assert max(lengths.values()) == 128
+    assert {s["voice"] for s in sentences} == {"af_heart", "am_michael", "ff_siwis", "em_alex"}
+
+
+def test_the_folders_of_the_checkout_are_found():
+    assert recipes_folder().name == "convert"
+    assert patches_folder().name == "patches"
+    with pytest.raises(FileNotFoundError, match=r"nothing\.txt"):
+        data_file("nothing.txt")
+
+
+def test_package_data_is_preferred_in_a_wheel(monkeypatch, tmp_path):
+    (tmp_path / "convert").mkdir()
+    monkeypatch.setattr("kokoro_coreml.resources._DATA", tmp_path)
+    assert recipes_folder() == tmp_path / "convert"
