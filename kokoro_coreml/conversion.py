@@ -35,6 +35,7 @@ from kokoro_coreml.manifest import (
     TensorRecord,
     VoiceRecord,
 )
+from kokoro_coreml.memory import return_large_blocks
 from kokoro_coreml.noise import ALGORITHM
 from kokoro_coreml.parity.gate import (
     Case,
@@ -102,6 +103,7 @@ def convert(
     Raises:
         KokoroError: one of its subclasses, by what went wrong; an earlier bundle is unchanged.
     """
+    return_large_blocks()
     job = _Job(recipe, reporter)
     with staged(out, force=force) as folder:
         weights = job.timed("checkpoint", lambda: _load(recipe, checkpoint, reporter))

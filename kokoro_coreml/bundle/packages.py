@@ -60,7 +60,7 @@ def _item(path: Path, entry: dict[str, str]) -> Path:
 
 def _normalise_model(model: Path) -> None:
     from coremltools.proto import Model_pb2
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     spec = Model_pb2.Model()
     try:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from coremltools.proto import Model_pb2
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from kokoro_coreml.errors import PackageError
 from kokoro_coreml.executor.types import ElementType

@@ -1,5 +1,6 @@
 """From a stage to a saved ML Program, with coremltools' wrong operators corrected."""
 
-from kokoro_coreml.lowering.lower import lower, trace
+from kokoro_coreml.lowering.lower import lower
+from kokoro_coreml.lowering.tracing import trace
 
 __all__ = ["lower", "trace"]

@@ -20,25 +20,6 @@ from kokoro_coreml.recipe import Target
 from kokoro_coreml.stages.types import Port, Stage
 
 
-def trace(stage: Stage) -> torch.jit.ScriptModule:
-    """Trace a stage with `torch.jit.trace`, which keeps LSTMs whole.
-
-    Inference mode matters: with autograd on, tracing keeps every activation (11 GB instead of 3).
-
-    Raises:
-        ConversionError: the module cannot be traced.
-    """
-    example = tuple(port.example() for port in stage.inputs)
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            traced = torch.jit.trace(stage.module, example, check_trace=False, strict=True)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise ConversionError(f"{stage}: tracing failed: {error}") from error
-    return traced
-
-
 def lower(
     traced: torch.jit.ScriptModule,
     stage: Stage,

@@ -20,5 +20,5 @@ def create_alignment_matrix(durations: Tensor, frames: int) -> Tensor:
     """
     end = torch.cumsum(durations, dim=1).unsqueeze(-1)
     start = end - durations.unsqueeze(-1)
-    frame = torch.arange(frames, dtype=torch.float32).view(1, 1, frames)
+    frame = torch.arange(frames, dtype=torch.float32, device=end.device).view(1, 1, frames)
     return (frame >= start).to(torch.float32) * (frame < end).to(torch.float32)

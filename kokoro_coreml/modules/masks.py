@@ -37,7 +37,7 @@ def valid_prefix(count: Tensor, length: int) -> Valid:
         count: float32 [1, 1, 1], positions; may exceed `length`, which then bounds it.
         length: length of the axis.
     """
-    positions = torch.arange(length, dtype=torch.float32).view(1, 1, length)
+    positions = torch.arange(length, dtype=torch.float32, device=count.device).view(1, 1, length)
     return Valid((positions < count).to(torch.float32), torch.clamp(count, max=float(length)))
 
 

@@ -65,7 +65,7 @@ class SourceSTFT(nn.Module):
     def _reflect(self, signal: Tensor, frame_mask: Tensor) -> Tensor:
         """[1, F, S] -> [1, 1, F * S + 2 * pad], reflected at both ends of the valid part."""
         frames, size, pad = signal.shape[1], self.samples_per_frame, self.pad
-        is_last = frame_mask - torch.cat([frame_mask[:, 1:], torch.zeros(1, 1, 1)], dim=1)
+        is_last = frame_mask - F.pad(frame_mask[:, 1:], (0, 0, 0, 1))
         tail = torch.flip(signal[:, :, size - 1 - pad : size - 1], dims=[2]) * is_last
         body = F.pad(signal, (0, 0, 0, 1)) + F.pad(tail, (0, size - pad, 1, 0))
         flat = body.reshape(1, 1, (frames + 1) * size)[:, :, : frames * size + pad]
