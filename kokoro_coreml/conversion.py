@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from kokoro_coreml import __version__
 from kokoro_coreml.audio import write_wav
 from kokoro_coreml.bundle import normalise_package, seal, staged
+from kokoro_coreml.bundle.staging import DEFAULT_NEED_BYTES
 from kokoro_coreml.checkpoint import Checkpoint, load_checkpoint
 from kokoro_coreml.config import SAMPLE_RATE
-from kokoro_coreml.errors import PhonemeError, VoiceError
+from kokoro_coreml.errors import CheckpointError, ParityError, PhonemeError, RecipeError, VoiceError
 from kokoro_coreml.executor import Program
 from kokoro_coreml.lowering import lower, trace
 from kokoro_coreml.manifest import (
@@ -39,13 +45,15 @@ from kokoro_coreml.memory import return_large_blocks
 from kokoro_coreml.noise import ALGORITHM
 from kokoro_coreml.parity.gate import (
     Case,
+    leg,
     package_against_rewrite,
     package_against_upstream,
     summarise,
 )
-from kokoro_coreml.parity.reference import Reference
+from kokoro_coreml.parity.metrics import snr_db
+from kokoro_coreml.parity.reference import Reference, ReferenceSpeech
 from kokoro_coreml.progress import SILENT, Reporter
-from kokoro_coreml.recipe import Bucket, Recipe
+from kokoro_coreml.recipe import Bucket, Recipe, Sample
 from kokoro_coreml.stages import Port, Stage, complete_stage
 from kokoro_coreml.synthesis import Spoken, Utterance, speak
 from kokoro_coreml.vocabulary import Vocabulary
@@ -53,13 +61,32 @@ from kokoro_coreml.voices import VoicePack, load_voice
 
 CONFIG_NAME = "config.json"
 SAMPLE_NAME = "sample.wav"
-TOOLS = ("torch", "coremltools", "kokoro", "transformers", "numpy")
+TOOLS = (
+    "torch",
+    "coremltools",
+    "kokoro",
+    "transformers",
+    "numpy",
+    "protobuf",
+    "soundfile",
+    "jinja2",
+)
 """Distributions whose versions shape the bytes of a bundle or its verdict."""
 
-T = TypeVar("T")
+THREADS = 2
+"""A sum is split by thread, so their number decides the last bits of the sample and the metrics.
+
+Fixed, so that a bundle does not depend on how many cores the machine has.
+"""
 
 OPERATIONS_EXPECTED = 3_000
 """About how many operators and passes a lowering goes through; for the progress bar alone."""
+
+LONGEST_STEM = 48
+"""Characters of a voice's name kept in a file name that cannot be the name itself."""
+
+DEVICE_NAMES = re.compile(r"con|prn|aux|nul|(com|lpt)\d")
+"""Names that Windows keeps for devices, whatever their ending."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +118,15 @@ def convert(
 ) -> ConversionResult:
     """Convert a checkpoint, execute what was saved, and write the bundle if it is right.
 
+    Every bucket of the recipe is executed with the recipe's sample, which must therefore fit each
+    of them. Equal inputs give equal bytes: with the same versions of `TOOLS`, on processors of one
+    kind (another instruction set adds in another order).
+
     Args:
         recipe: what to build.
         checkpoint: weights to use instead of the recipe's (see `load_checkpoint`).
-        voices: voices to put into the bundle instead of the recipe's; the first one speaks the
-            sample.
+        voices: voices to put into the bundle instead of the recipe's. The first one speaks the
+            recipe's sample in place of its own voice, whatever language that voice is of.
         out: the bundle's folder.
         force: replace an earlier bundle.
         reporter: told of every step.
@@ -104,121 +135,242 @@ def convert(
         KokoroError: one of its subclasses, by what went wrong; an earlier bundle is unchanged.
     """
     return_large_blocks()
-    job = _Job(recipe, reporter)
-    with staged(out, force=force) as folder:
-        weights = job.timed("checkpoint", lambda: _load(recipe, checkpoint, reporter))
-        packs = _voices(recipe, weights, voices)
-        utterance = _sample_utterance(recipe, weights, packs[0])
-        reference = job.timed("reference", lambda: _refer(recipe, weights, utterance, reporter))
-        packages, legs, spoken = [], [], None
-        for bucket in recipe.buckets:
-            stage = complete_stage(weights, bucket, noise_seed=recipe.noise.seed)
-            path = folder / f"{stage}.mlpackage"
-            job.build(stage, path)
-            packages.append(_package_record(stage, path, recipe))
-            if len(utterance.ids) <= bucket.tokens:
-                said, judged = job.check(stage, path, Case("sample", utterance, reference))
-                spoken = spoken or said
-                legs.extend(judged)
-        parity = summarise(legs, runtime="executor")
-        _write_contents(folder, weights, packs, spoken, reporter)
-        record = _manifest(recipe, weights, packs, packages, parity)
-        manifest = seal(folder, record)
+    room = DEFAULT_NEED_BYTES * len(recipe.buckets)
+    with _fixed_threads(), staged(out, force=force, need_bytes=room) as folder:
+        job = _Job(recipe, folder, reporter)
+        weights = job.load(checkpoint)
+        packs = job.voices(weights, voices)
+        case = job.refer(weights, packs[0])
+        built = [job.convert(weights, bucket, case) for bucket in recipe.buckets]
+        parity = summarise([*_legs(built), *_between_buckets(recipe, built)], runtime="executor")
+        job.write(weights, packs, built[0].spoken)
+        manifest = seal(folder, _manifest(recipe, weights, packs, built, parity))
     _announce(manifest, job.seconds, reporter)
     return ConversionResult(out, manifest, job.seconds)
 
 
+@dataclass(frozen=True)
+class _Built:
+    """One package that was saved, what it said, and how that was judged."""
+
+    bucket: Bucket
+    package: PackageRecord
+    spoken: Spoken
+    legs: tuple[LegRecord, ...]
+
+
+@dataclass
 class _Job:
-    """Steps of one conversion, with the time each took."""
+    """The steps of one conversion; each frees what it needed when it ends."""
 
-    def __init__(self, recipe: Recipe, reporter: Reporter) -> None:
-        self.recipe, self.reporter = recipe, reporter
-        self.seconds: dict[str, float] = {}
+    recipe: Recipe
+    folder: Path
+    reporter: Reporter
+    seconds: dict[str, float] = field(default_factory=dict)
 
-    def timed(self, name: str, action: Callable[[], T]) -> T:
+    def load(self, spec: str | None) -> Checkpoint:
+        """The weights: `spec`, or else what the recipe pins."""
+        pin = self.recipe.checkpoint
+        with self._timed("checkpoint"), self.reporter.step(f"checkpoint {spec or pin.source}"):
+            if spec is not None:
+                weights = load_checkpoint(spec, reporter=self.reporter)
+            else:
+                weights = load_checkpoint(
+                    pin.source,
+                    revision=pin.revision,
+                    sha256=pin.sha256,
+                    fallback=pin.fallback,
+                    reporter=self.reporter,
+                )
+        source = weights.provenance
+        self.reporter.note(f"weights: {source.source}, {source.location}")
+        return weights
+
+    def voices(self, weights: Checkpoint, specs: Sequence[str]) -> list[VoicePack]:
+        """The bundle's voices; the one that speaks the sample comes first."""
+        speaker = self.recipe.sample.voice
+        names = list(specs) or [speaker, *(v for v in self.recipe.voices if v != speaker)]
+        source, pin = weights.provenance, self.recipe.checkpoint
+        hub: str = pin.source
+        revision: str | None = pin.revision
+        if source.source == "hub":
+            hub, revision = source.location, source.revision
+        pinned = pin.sha256 if (hub, revision) == (pin.source, pin.revision) else {}
+        packs = [
+            load_voice(
+                name,
+                config=weights.config,
+                hub=hub,
+                revision=revision,
+                sha256=pinned,
+                reporter=self.reporter,
+            )
+            for name in names
+        ]
+        twice = {pack.name for pack in packs if [p.name for p in packs].count(pack.name) > 1}
+        if twice:
+            raise VoiceError(f"voices given twice: {', '.join(sorted(twice))}")
+        return packs
+
+    def refer(self, weights: Checkpoint, voice: VoicePack) -> Case:
+        """Let upstream speak the sample, and refuse buckets that cannot hold it.
+
+        Raises:
+            PhonemeError: the checkpoint does not know one of the sample's phonemes.
+            RecipeError: a bucket is too small for the sample, or too large for the checkpoint.
+        """
+        sample = self.recipe.sample
+        ids = Vocabulary.from_config(weights.config).encode(sample.phonemes)
+        _require_room(self.recipe, "tokens", len(ids))
+        _require_positions(self.recipe, weights)
+        utterance = Utterance(tuple(ids), voice.row(len(sample.phonemes)), sample.speed)
+        with self._timed("reference"), self.reporter.step("reference: upstream speaks the sample"):
+            speech = _upstream_says(weights, sample, voice, self.recipe.noise.seed)
+        _require_room(self.recipe, "frames", int(speech.durations.sum()))
+        return Case("sample", utterance, speech)
+
+    def convert(self, weights: Checkpoint, bucket: Bucket, case: Case) -> _Built:
+        """Trace and lower one bucket, save it, and execute what was saved.
+
+        Raises:
+            ConversionError: it cannot be traced or lowered.
+            PackageError: what was saved cannot be executed.
+            ParityError: what was saved says something that cannot be compared.
+        """
+        stage = complete_stage(weights, bucket, noise_seed=self.recipe.noise.seed)
+        path = self.folder / f"{stage}.mlpackage"
+        with self._timed("trace"), self.reporter.step(f"trace {stage}"):
+            traced = trace(stage)
+        with (
+            self._timed("convert"),
+            self.reporter.step(f"convert {stage}", total=OPERATIONS_EXPECTED) as advance,
+        ):
+            lower(traced, stage, self.recipe.target, path, advance=advance)
+            normalise_package(path)
+        del traced
+        gc.collect()  # coremltools' programs hold reference cycles
+        with (
+            self._timed("check"),
+            self.reporter.step(f"check {stage}: execute the saved package, compare"),
+        ):
+            spoken = _package_says(path, stage, case)
+            legs = self._judge(stage, spoken, case)
+        return _Built(bucket, _package_record(stage, path, self.recipe), spoken, legs)
+
+    def write(self, weights: Checkpoint, packs: Sequence[VoicePack], spoken: Spoken) -> None:
+        """Put in what a bundle holds beside its packages."""
+        (self.folder / CONFIG_NAME).write_bytes(_config_json(weights))
+        (self.folder / "voices").mkdir()
+        for pack in packs:
+            pack.write_bin(self.folder / _voice_file(pack.name))
+        write_wav(self.folder / SAMPLE_NAME, np.asarray(spoken.audio), reporter=self.reporter)
+
+    def _judge(self, stage: Stage, spoken: Spoken, case: Case) -> tuple[LegRecord, ...]:
+        limits, label = self.recipe.parity, f"{case.name} on {stage}"
+        return (
+            package_against_rewrite(f"package = rewrite: {label}", stage, spoken, case, limits),
+            package_against_upstream(f"package = upstream: {label}", spoken, case, limits),
+        )
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
         began = time.monotonic()
         try:
-            return action()
+            yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
-
-    def build(self, stage: Stage, path: Path) -> None:
-        def lowered() -> None:
-            with self.reporter.step(f"convert {stage}", total=OPERATIONS_EXPECTED) as advance:
-                lower(traced, stage, self.recipe.target, path, advance=advance)
-                normalise_package(path)
-
-        def trace_it() -> Any:
-            with self.reporter.step(f"trace {stage}"):
-                return trace(stage)
-
-        traced = self.timed("trace", trace_it)
-        self.timed("convert", lowered)
-
-    def check(self, stage: Stage, path: Path, case: Case) -> tuple[Spoken, list[LegRecord]]:
-        def checked() -> tuple[Spoken, list[LegRecord]]:
-            with self.reporter.step(f"check {stage}: execute the saved package, compare"):
-                spoken = speak(Program.load(path), case.utterance, stage.bucket.tokens)
-                limits, label = self.recipe.parity, f"{case.name} on {stage}"
-                return spoken, [
-                    package_against_rewrite(
-                        f"package = rewrite: {label}", stage, spoken, case, limits
-                    ),
-                    package_against_upstream(f"package = upstream: {label}", spoken, case, limits),
-                ]
-
-        return self.timed("check", checked)
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - began
 
 
-def _load(recipe: Recipe, spec: str | None, reporter: Reporter) -> Checkpoint:
-    pin = recipe.checkpoint
-    with reporter.step(f"checkpoint {spec or pin.source}"):
-        if spec is not None:
-            weights = load_checkpoint(spec, reporter=reporter)
-        else:
-            weights = load_checkpoint(
-                pin.source,
-                revision=pin.revision,
-                sha256=pin.sha256,
-                fallback=pin.fallback,
-                reporter=reporter,
-            )
-    source = weights.provenance
-    reporter.note(f"weights: {source.source}, {source.location}")
-    return weights
+def _require_room(recipe: Recipe, axis: Literal["tokens", "frames"], needed: int) -> None:
+    tight = [str(bucket) for bucket in recipe.buckets if getattr(bucket, axis) < needed]
+    if tight:
+        raise RecipeError(
+            f"{recipe.name}: the sample needs {needed} {axis}, more than {', '.join(tight)} "
+            "(tokens x frames) holds; every bucket is checked with the sample, so shorten it or "
+            "enlarge the bucket"
+        )
 
 
-def _voices(recipe: Recipe, weights: Checkpoint, specs: Sequence[str]) -> list[VoicePack]:
-    """The bundle's voices; the one that speaks the sample comes first."""
-    names = list(specs) or [
-        recipe.sample.voice,
-        *(v for v in recipe.voices if v != recipe.sample.voice),
+def _require_positions(recipe: Recipe, weights: Checkpoint) -> None:
+    limit = weights.config.plbert.max_position_embeddings
+    large = [str(bucket) for bucket in recipe.buckets if bucket.tokens > limit]
+    if large:
+        raise RecipeError(
+            f"{recipe.name}: the checkpoint takes at most {limit} tokens, fewer than "
+            f"{', '.join(large)} (tokens x frames) has; make the bucket smaller"
+        )
+
+
+def _upstream_says(
+    weights: Checkpoint, sample: Sample, voice: VoicePack, seed: int
+) -> ReferenceSpeech:
+    """What upstream makes of the phonemes; ids and voice row by its rules, not by our code.
+
+    Source: `kokoro.model.KModel.forward` and `kokoro.pipeline.KPipeline.infer`.
+    """
+    ids = [0, *(weights.config.vocab[phoneme] for phoneme in sample.phonemes), 0]
+    ref_s = voice.data[len(sample.phonemes) - 1][np.newaxis]
+    return Reference(weights).speak(ids, ref_s, noise=seed, speed=sample.speed)
+
+
+def _package_says(path: Path, stage: Stage, case: Case) -> Spoken:
+    try:
+        return speak(Program.load(path), case.utterance, stage.bucket.tokens)
+    except PhonemeError as error:
+        # upstream's speech was found to fit, so this one is too long because it is wrong
+        raise ParityError(
+            f"{case.name} on {stage}: the saved package overflows: {error}"
+        ) from error
+
+
+def _legs(built: Sequence[_Built]) -> list[LegRecord]:
+    return [record for one in built for record in one.legs]
+
+
+def _between_buckets(recipe: Recipe, built: Sequence[_Built]) -> list[LegRecord]:
+    """Leg 2 on what was saved: the first bucket's audio against that of every other."""
+    first, bound = built[0], {"bucket_snr_db": recipe.parity.bucket_snr_db}
+    return [
+        leg(
+            f"bucket = bucket: sample on {first.bucket} and {other.bucket}",
+            {"bucket_snr_db": _snr(first.spoken.audio, other.spoken.audio)},
+            bound,
+        )
+        for other in built[1:]
     ]
-    hub = weights.provenance.location if weights.provenance.source == "hub" else None
-    hub = hub or recipe.checkpoint.source
-    packs = [load_voice(name, config=weights.config, hub=hub) for name in names]
-    twice = {pack.name for pack in packs if [p.name for p in packs].count(pack.name) > 1}
-    if twice:
-        raise VoiceError(f"voices given twice: {', '.join(sorted(twice))}")
-    return packs
 
 
-def _sample_utterance(recipe: Recipe, weights: Checkpoint, voice: VoicePack) -> Utterance:
-    phonemes = recipe.sample.phonemes
-    ids = Vocabulary.from_config(weights.config).encode(phonemes)
-    longest = max(bucket.tokens for bucket in recipe.buckets)
-    if len(ids) > longest:
-        raise PhonemeError(
-            f"the sample has {len(ids)} tokens, but the largest bucket holds {longest}"
-        )
-    return Utterance(tuple(ids), voice.row(len(phonemes)), recipe.sample.speed)
+def _snr(reference: np.ndarray, candidate: np.ndarray) -> float:
+    if reference.shape != candidate.shape:
+        return float("nan")
+    return snr_db(reference=reference, candidate=candidate)
 
 
-def _refer(recipe: Recipe, weights: Checkpoint, utterance: Utterance, reporter: Reporter) -> Any:
-    with reporter.step("reference: upstream speaks the sample"):
-        return Reference(weights).speak(
-            list(utterance.ids), utterance.ref_s, noise=recipe.noise.seed, speed=utterance.speed
-        )
+def _config_json(weights: Checkpoint) -> bytes:
+    """The configuration as it was understood, in one layout for every source of weights.
+
+    The bytes of the original are not kept: their digest stands in the manifest, and an app gets
+    valid, readable UTF-8 whatever the original was.
+    """
+    try:
+        text = json.dumps(weights.config.raw, indent=2, ensure_ascii=False, allow_nan=False)
+        return f"{text}\n".encode()
+    except ValueError as error:
+        raise CheckpointError(f"{CONFIG_NAME}: cannot be written as JSON ({error})") from error
+
+
+def _voice_file(name: str) -> str:
+    """Path of a voice in the bundle, safe on every file system and different for every name.
+
+    A name of a-z, 0-9, `_` and `-` is its own file name. Any other (a blend holds `*` and `+`; two
+    names may differ in case alone) keeps its letters for the reader, and gets a dot and a digest.
+    """
+    plain = re.fullmatch(r"[a-z0-9_-]+", name) and len(name) <= LONGEST_STEM
+    if plain and not DEVICE_NAMES.fullmatch(name):
+        return f"voices/{name}.bin"
+    stem = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:LONGEST_STEM]
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"voices/voice-{stem}.{digest}.bin"
 
 
 def _package_record(stage: Stage, path: Path, recipe: Recipe) -> PackageRecord:
@@ -248,27 +400,11 @@ def _tensor_record(port: Port) -> TensorRecord:
     return TensorRecord(port.name, port.dtype, port.shape)
 
 
-def _write_contents(
-    folder: Path,
-    weights: Checkpoint,
-    packs: Sequence[VoicePack],
-    spoken: Spoken | None,
-    reporter: Reporter,
-) -> None:
-    text = json.dumps(weights.config.raw, indent=2, ensure_ascii=False) + "\n"
-    (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
-    (folder / "voices").mkdir()
-    for pack in packs:
-        pack.write_bin(folder / "voices" / f"{pack.name}.bin")
-    if spoken is not None:
-        write_wav(folder / SAMPLE_NAME, np.asarray(spoken.audio), reporter=reporter)
-
-
 def _manifest(
     recipe: Recipe,
     weights: Checkpoint,
     packs: Sequence[VoicePack],
-    packages: Sequence[PackageRecord],
+    built: Sequence[_Built],
     parity: ParityRecord,
 ) -> Manifest:
     provenance = weights.provenance
@@ -289,13 +425,13 @@ def _manifest(
         samples_per_frame=weights.config.samples_per_frame,
         max_phonemes=weights.config.max_phonemes,
         vocabulary=CONFIG_NAME,
-        packages=tuple(packages),
+        packages=tuple(one.package for one in built),
         buckets=tuple(_bucket_record(bucket) for bucket in recipe.buckets),
         noise=NoiseRecord(ALGORITHM, recipe.noise.seed),
         voices=tuple(
             VoiceRecord(
                 name=pack.name,
-                file=f"voices/{pack.name}.bin",
+                file=_voice_file(pack.name),
                 rows=pack.data.shape[0],
                 columns=pack.data.shape[1],
                 dtype="float32",
@@ -319,6 +455,16 @@ def _manifest(
 def _tools() -> dict[str, str]:
     versions = {name: importlib.metadata.version(name) for name in TOOLS}
     return versions | {"python": platform.python_version()}
+
+
+@contextmanager
+def _fixed_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _announce(manifest: Manifest, seconds: dict[str, float], reporter: Reporter) -> None:

@@ -66,6 +66,10 @@ class Bucket:
     tokens: Annotated[int, Limits(minimum=BOUNDARY_TOKENS + 1, maximum=MAX_TOKENS)]
     frames: Annotated[int, Limits(minimum=1)]
 
+    def __str__(self) -> str:
+        """`128x400`: tokens, then frames."""
+        return f"{self.tokens}x{self.frames}"
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -176,15 +180,16 @@ def _check(recipe: Recipe, document: str) -> None:
     for key, values in (("buckets", recipe.buckets), ("voices", recipe.voices)):
         twice = [v for i, v in enumerate(values) if v in values[:i]]
         if twice:
-            raise RecipeError(f"{document}: '{key}' holds {twice[0]!r} twice")
+            raise RecipeError(f"{document}: '{key}' holds '{twice[0]}' twice")
     if recipe.sample.voice not in recipe.voices:
         raise RecipeError(
             f"{document}: 'sample.voice' is '{recipe.sample.voice}', which is not among 'voices'"
         )
     needed = len(recipe.sample.phonemes) + BOUNDARY_TOKENS
-    largest = max(bucket.tokens for bucket in recipe.buckets)
-    if needed > largest:
+    tight = [str(bucket) for bucket in recipe.buckets if bucket.tokens < needed]
+    if tight:
         raise RecipeError(
-            f"{document}: 'sample.phonemes' needs {needed} tokens, but the largest bucket "
-            f"holds {largest}"
+            f"{document}: 'sample.phonemes' needs {needed} tokens, more than {', '.join(tight)} "
+            "(tokens x frames) holds; every bucket is checked with the sample, so shorten it or "
+            "enlarge the bucket"
         )

@@ -100,7 +100,7 @@ def canonical(
     """Check every tensor against `config` and bring it into the one form.
 
     The form: upstream's keys, no `module.`, contiguous float32, weight norm as `weight_g` and
-    `weight_v`, no ALBERT pooler or index buffers, AdaIN's affine folded into its `fc`.
+    `weight_v`, no ALBERT pooler or index buffers, AdaIN's affine only where it was trained.
 
     Args:
         parts: state dicts by part; keys with or without `module.`; weight norm as `weight_g/_v`,
@@ -121,6 +121,7 @@ def canonical(
         if name not in PARTS
     ]
     state: dict[str, dict[str, Tensor]] = {}
+    affines: dict[str, dict[str, Tensor]] = {}
     notes: set[str] = set()
     for part in PARTS:
         if part not in parts:
@@ -131,9 +132,10 @@ def canonical(
         affine = {k: given.pop(k) for k in list(given) if k.endswith(AFFINE)}
         state[part] = _checked(given, shapes[part], part, problems)
         if not problems:
-            _fold_affine(state[part], affine, part, problems, notes)
+            affines[part] = _trained_affine(affine, state[part], part, problems)
     _raise_if(problems, source)
-    return {p: {key: state[p][key] for key in shapes[p]} for p in PARTS}, tuple(sorted(notes))
+    ordered = {p: {key: state[p][key] for key in shapes[p]} | affines[p] for p in PARTS}
+    return ordered, tuple(sorted(notes))
 
 
 def _rename(given: Mapping[str, Tensor], part: str, problems: list[str]) -> dict[str, Tensor]:
@@ -222,41 +224,35 @@ def _check_directions(state: Mapping[str, Tensor], part: str, problems: list[str
                 problems.append(f"{part}.{key}: row {empty[0]} is all zeros, which computes NaN")
 
 
-def _fold_affine(
-    state: dict[str, Tensor],
-    affine: dict[str, Tensor],
-    part: str,
-    problems: list[str],
-    notes: set[str],
-) -> None:
-    """Fold AdaIN's affine into its style projection and forget it.
+def _trained_affine(
+    given: dict[str, Tensor], state: Mapping[str, Tensor], part: str, problems: list[str]
+) -> dict[str, Tensor]:
+    """Check AdaIN's affine; keep it, both halves, where it is not the identity.
 
-    With `gamma, beta = fc(s)`, `(1 + gamma) * (w * x + b) + beta` is an AdaIN whose projection
-    gives `(1 + gamma) * w - 1` and `beta + (1 + gamma) * b` (`kokoro.istftnet.AdaIN1d`).
+    Upstream's own network reads it, so it stays under upstream's keys; the rewrites fold it.
     """
-    for norm in sorted({key.rsplit(".norm.", 1)[0] for key in affine}):
+    kept: dict[str, Tensor] = {}
+    for norm in sorted({key.rsplit(".norm.", 1)[0] for key in given}):
         projection = state.get(f"{norm}.fc.weight")
         if projection is None:
             problems.append(f"{part}.{norm}.norm: unexpected, there is no AdaIN of this name")
             continue
         channels = (projection.shape[0] // 2,)
-        one, zero = torch.ones(channels), torch.zeros(channels)
-        w = _tensor(
-            affine.get(f"{norm}.norm.weight", one), channels, f"{part}.{norm}.norm.weight", problems
-        )
-        b = _tensor(
-            affine.get(f"{norm}.norm.bias", zero), channels, f"{part}.{norm}.norm.bias", problems
-        )
-        if w is None or b is None or (torch.equal(w, one) and torch.equal(b, zero)):
-            continue
-        bias = state[f"{norm}.fc.bias"]
-        gamma_w, beta_w = projection.chunk(2)
-        gamma_b, beta_b = bias.chunk(2)
-        state[f"{norm}.fc.weight"] = torch.cat(
-            [w[:, None] * gamma_w, beta_w + b[:, None] * gamma_w]
-        )
-        state[f"{norm}.fc.bias"] = torch.cat([w * (1 + gamma_b) - 1, beta_b + b * (1 + gamma_b)])
-        notes.add("AdaIN affine folded into its style projections")
+        identity = {"weight": torch.ones(channels), "bias": torch.zeros(channels)}
+        checked = {
+            f"{norm}.norm.{leaf}": _tensor(
+                given.get(f"{norm}.norm.{leaf}", value),
+                channels,
+                f"{part}.{norm}.norm.{leaf}",
+                problems,
+            )
+            for leaf, value in identity.items()
+        }
+        values = {key: value for key, value in checked.items() if value is not None}
+        is_identity = all(torch.equal(v, identity[k.rsplit(".", 1)[1]]) for k, v in values.items())
+        if not is_identity:
+            kept.update(values)
+    return kept
 
 
 def _raise_if(problems: list[str], source: str) -> None:

@@ -21,6 +21,9 @@ from kokoro_coreml.cli.edge import (
 )
 from kokoro_coreml.errors import KokoroError
 
+SLOWEST, FASTEST = 0.5, 2.0
+"""Range of --speed, which is also a recipe's."""
+
 # typer bundles click from some version on, so its classes are reached through typer
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -115,7 +118,7 @@ def convert(
         list[str] | None,
         typer.Option(
             help="A voice by name, file or blend (af_heart*0.6+am_michael*0.4), instead of the "
-            "recipe's; may be repeated."
+            "recipe's; may be repeated. The first one speaks the sample."
         ),
     ] = None,
     out: Annotated[
@@ -143,6 +146,42 @@ def convert(
             reporter=edge.reporter,
         )
     edge.result(result.to_dict(), f"Bundle: {result.bundle}")
+
+
+def _speed(value: float) -> float:
+    # a range of typer's own would let NaN through
+    if not SLOWEST <= value <= FASTEST:
+        raise typer.BadParameter(f"expected a number from {SLOWEST} to {FASTEST}")
+    return value
+
+
+@app.command()
+def say(
+    context: typer.Context,
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    phonemes: Annotated[str, typer.Option(help="What to say, in the bundle's phonemes.")],
+    voice: Annotated[
+        str | None, typer.Option(help="A voice of the bundle [default: its sample's].")
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(callback=_speed, help="1 is the voice's own pace, 2 twice as fast.")
+    ] = 1.0,
+    out: Annotated[Path, typer.Option(help="WAV file to write.")] = Path("speech.wav"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier file.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Speak with a bundle, without a Mac; timestamps of every phoneme come with --json."""
+    edge: Edge = context.obj
+    with working(edge):
+        from kokoro_coreml.synthesis import Synthesizer, check_writable, write_speech
+
+        check_writable(out, force=force)
+        speech = Synthesizer(bundle, reporter=edge.reporter).say(phonemes, voice=voice, speed=speed)
+        write_speech(out, speech, force=force, reporter=edge.reporter)
+    text = f"{out}: {speech.seconds:.3f} s, voice {speech.voice}, bucket {speech.bucket}"
+    edge.result({"file": str(out), **speech.to_dict()}, text)
 
 
 @app.command()

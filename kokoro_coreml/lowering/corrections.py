@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from coremltools.converters.mil import Builder as mb
 from coremltools.converters.mil.frontend.torch.ops import _get_inputs
+from coremltools.converters.mil.frontend.torch.ops import remainder as _stock_remainder
 from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
 from coremltools.converters.mil.mil import types
 
@@ -49,10 +50,13 @@ def corrected() -> Iterator[None]:
         registry.update(before)
 
 
-@correction("atan2-branch-cut", "atan2", "arctan2")
+@correction("atan2-branch-cut", "atan2")
 def _atan2(context: Any, node: Any) -> None:
-    """atan(min / max) folded out to four quadrants, +pi for y = 0 and x < 0, 0 at the origin."""
-    y, x = _get_inputs(context, node, expected=2)
+    """atan(min / max) folded out to four quadrants, +pi for y = 0 and x < 0, 0 at the origin.
+
+    Zeros are taken as unsigned: PyTorch's -pi for y = -0 and x < 0 is +pi here.
+    """
+    y, x = (_as_float(value) for value in _get_inputs(context, node, expected=2))
     abs_x, abs_y = mb.abs(x=x), mb.abs(x=y)
     larger = mb.maximum(x=abs_x, y=abs_y)
     at_origin = mb.equal(x=larger, y=np.float32(0))
@@ -72,18 +76,23 @@ def _atan2(context: Any, node: Any) -> None:
 
 @correction("remainder-by-one", "remainder")
 def _remainder(context: Any, node: Any) -> None:
-    """x - floor(x / y) * y, with a division that no pass removes."""
-    x, y = _get_inputs(context, node, expected=2)
-    if types.is_int(x.dtype) and types.is_int(y.dtype):
-        context.add(mb.mod(x=x, y=y, name=node.name))
-        return
-    x, y = (mb.cast(x=v, dtype="fp32") if types.is_int(v.dtype) else v for v in (x, y))
-    whole = mb.mul(x=mb.floor(x=mb.real_div(x=x, y=y)), y=y)
-    context.add(mb.sub(x=x, y=whole, name=node.name))
+    """x - floor(x) for the divisor 1; the stock lowering for every other, which it gets right."""
+    x, y = _get_inputs(context, node, min_expected=2)[:2]
+    by_one = y.val is not None and np.all(y.val == 1)
+    if by_one and types.is_float(x.dtype):
+        zero = np.zeros(y.shape, dtype=np.float32)
+        x = mb.add(x=x, y=zero) if y.rank else x  # the divisor may broadcast
+        context.add(mb.sub(x=x, y=mb.floor(x=x), name=node.name))
+    else:
+        _stock_remainder(context, node)
 
 
 @correction("reciprocal-epsilon", "reciprocal")
 def _reciprocal(context: Any, node: Any) -> None:
-    """1 / x by a division; MIL's `inverse` adds 1e-4 to x."""
+    """1 / x by a division; MIL's `inverse` adds 1e-4 to x. Division of a number by x ends here."""
     (x,) = _get_inputs(context, node, expected=1)
-    context.add(mb.real_div(x=np.float32(1), y=x, name=node.name))
+    context.add(mb.real_div(x=np.float32(1), y=_as_float(x), name=node.name))
+
+
+def _as_float(value: Any) -> Any:
+    return value if types.is_float(value.dtype) else mb.cast(x=value, dtype="fp32")

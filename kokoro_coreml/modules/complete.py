@@ -30,6 +30,37 @@ class Speech(NamedTuple):
     """int32 [1, T], frames per token, 0 for padding."""
 
 
+class Boundaries(NamedTuple):
+    """What passes from one module to the next, in order; padded positions are not all 0."""
+
+    hidden: Tensor
+    """ALBERT's last hidden state, [1, T, hidden_size]."""
+    encoded: Tensor
+    """Behind `bert_encoder`, [1, T, hidden_dim]."""
+    d: Tensor
+    """The predictor's text encoder, [1, T, hidden_dim + style_dim]."""
+    durations: Tensor
+    """Whole frames, float32 [1, T]."""
+    en: Tensor
+    """`d` aligned to frames, [1, hidden_dim + style_dim, F]."""
+    f0: Tensor
+    """Hz, [1, 2 F]."""
+    energy: Tensor
+    """[1, 2 F]."""
+    text: Tensor
+    """The text encoder, [1, hidden_dim, T]."""
+    asr: Tensor
+    """`text` aligned to frames, [1, hidden_dim, F]."""
+    features: Tensor
+    """The decoder in front of the generator, [1, 512, 2 F]."""
+    har: Tensor
+    """Magnitude and phase of the source, [1, n_fft + 2, columns]."""
+    spectrum: Tensor
+    """The output of `conv_post`, [1, n_fft + 2, columns]."""
+    audio: Tensor
+    """[1, 1, samples]."""
+
+
 class KokoroCompleteCoreML(nn.Module):
     """Tokens, voice row, phases, mask and speed in; audio, its length and durations out."""
 
@@ -89,21 +120,42 @@ class KokoroCompleteCoreML(nn.Module):
             attention_mask: int32 [1, T], 1 where valid.
             speed: float32 [1].
         """
+        at = self.boundaries(input_ids, ref_s, random_phases, attention_mask, speed)
+        samples = at.durations.sum(dim=1) * float(self.samples_per_frame)
+        return Speech(at.audio, samples.to(torch.int32), at.durations.to(torch.int32))
+
+    def boundaries(
+        self,
+        input_ids: Tensor,
+        ref_s: Tensor,
+        random_phases: Tensor,
+        attention_mask: Tensor,
+        speed: Tensor,
+    ) -> Boundaries:
+        """Everything that passes from one module to the next; arguments as in `forward`."""
         mask = attention_mask.to(torch.float32)
         timbre, style = ref_s[:, : self.style_dim], ref_s[:, self.style_dim :]
-        encoded = self.bert_encoder(self.bert(input_ids, mask))
+        hidden = self.bert(input_ids, mask)
+        encoded = self.bert_encoder(hidden)
         d = self.predictor.text_encoder(encoded, style, mask)
         durations = self.predictor.durations(d, speed, mask)
         alignment = create_alignment_matrix(durations, self.frames)
         frame_count = durations.sum(dim=1).view(1, 1, 1)
         frames = valid_prefix(frame_count, self.frames)
         positions = valid_prefix(frame_count * F0_PER_FRAME, self.frames * F0_PER_FRAME)
-        f0, energy = self.predictor.curves(d.transpose(1, 2) @ alignment, style, frames, positions)
-        asr = self.text_encoder(input_ids, mask) @ alignment
-        x = self.decoder.features(asr, f0, energy, timbre, frames, positions)
-        audio = self.decoder.generator(x, timbre, f0, random_phases, self.noise, frame_count)
-        samples = frame_count.view(1) * float(self.samples_per_frame)
-        return Speech(audio, samples.to(torch.int32), durations.to(torch.int32))
+        en = d.transpose(1, 2) @ alignment
+        f0, energy = self.predictor.curves(en, style, frames, positions)
+        text = self.text_encoder(input_ids, mask)
+        asr = text @ alignment
+        features = self.decoder.features(asr, f0, energy, timbre, frames, positions)
+        generator = self.decoder.generator
+        masks = generator.masks(frame_count)
+        har = generator.excitation(f0, random_phases, self.noise, masks)
+        spectrum = generator.body(features, timbre, har, masks)
+        audio = generator.tail(spectrum, masks)
+        return Boundaries(
+            hidden, encoded, d, durations, en, f0, energy, text, asr, features, har, spectrum, audio
+        )
 
 
 def _check_shapes(limit: int, tokens: int) -> None:
