@@ -23,8 +23,8 @@ import torch
 from kokoro_coreml import conversion
 from kokoro_coreml.audio import read_wav
 from kokoro_coreml.bundle import staged, verify_files
-from kokoro_coreml.checkpoint import load_checkpoint, packaged, write_pth
 from kokoro_coreml.checkpoint import load as loading
+from kokoro_coreml.checkpoint import load_checkpoint, packaged, write_pth
 from kokoro_coreml.cli import main
 from kokoro_coreml.errors import CheckpointError, ParityError, RecipeError
 from kokoro_coreml.executor import Program
@@ -309,8 +309,8 @@ def test_a_bucket_larger_than_the_network_is_refused(untraced, checkpoint):
     recipe = load_recipe(write_recipe(untraced.folder / "tiny.toml"))
     with pytest.raises(RecipeError, match=r"at most 24 tokens, fewer than 32x200"):
         conversion._require_positions(recipe, weights)
+    crowded = replace(recipe, buckets=(Bucket(24, 9), *recipe.buckets))
     with pytest.raises(RecipeError, match=r"25 tokens, more than 24x9"):
-        crowded = replace(recipe, buckets=(Bucket(24, 9), *recipe.buckets))
         conversion._require_room(crowded, "tokens", 25)
 
 
@@ -338,7 +338,7 @@ def no_window_division(monkeypatch):
     monkeypatch.setattr(InverseSTFT, "forward", forward)
 
 
-def one_pass_variance(monkeypatch):
+def swapped_style(monkeypatch):
     """AdaIN with the style's two halves in the other order."""
 
     def forward(self, x, style, valid):
@@ -355,7 +355,7 @@ PLANTS = [
     statistics_over_padding,
     padding_in_the_lstm,
     no_window_division,
-    one_pass_variance,
+    swapped_style,
 ]
 
 
@@ -396,16 +396,17 @@ def test_a_package_cut_short_after_saving_is_refused(quick, monkeypatch, capsys)
     assert "truncated" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (0.0, "not equal to PyTorch")])
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (0.5, "not equal to PyTorch")])
 def test_weights_changed_after_saving_are_refused(quick, monkeypatch, capsys, value, word):
     def change(path):
         values = np.memmap(path, dtype="<f4", mode="r+")
-        half = len(values) // 2
-        values[half : half + 4_000_000] = value
+        part = values[len(values) // 2 :][:4_000_000]
+        # headers between the weights read as tiny or huge numbers
+        part[(np.abs(part) > 1e-6) & (np.abs(part) < 10)] = value
         values.flush()
 
     after_saving(monkeypatch, change)
-    quick.fails(10 if word else 9)
+    quick.fails(10)
     assert word in capsys.readouterr().err
 
 

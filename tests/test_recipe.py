@@ -127,7 +127,7 @@ def set_at(raw, path, value):
         (["buckets", 0, "tokens"], 128.0, ["'buckets[0].tokens'", "integer", "128.0"]),
         (["buckets", 0, "frames"], 0, ["'buckets[0].frames'", "at least 1"]),
         (["buckets", 0, "frames"], True, ["'buckets[0].frames'", "integer"]),
-        (["buckets"], [{"tokens": 128, "frames": 9}] * 2, ["'buckets'", "twice"]),
+        (["buckets"], [{"tokens": 128, "frames": 9}] * 2, ["'buckets'", "'128x9' twice"]),
         (["checkpoint", "revision"], "main", ["'checkpoint.revision'", "main"]),
         (["checkpoint", "sha256"], {}, ["'checkpoint.sha256'"]),
         (["checkpoint", "sha256", "config.json"], "AB", ["'checkpoint.sha256.config.json'"]),
@@ -138,7 +138,7 @@ def set_at(raw, path, value):
         (["sample", "speed"], 3.0, ["'sample.speed'", "at most 2"]),
         (["sample", "speed"], float("nan"), ["'sample.speed'", "finite"]),
         (["sample", "voice"], "am_michael", ["'sample.voice'", "voices"]),
-        (["sample", "phonemes"], "a" * 127, ["'sample.phonemes'", "129 tokens", "128"]),
+        (["sample", "phonemes"], "a" * 127, ["'sample.phonemes'", "129 tokens", "128x400"]),
         (["parity", "audio_snr_db"], "35", ["'parity.audio_snr_db'", "number"]),
         (["parity"], [], ["'parity'", "table"]),
     ],
@@ -146,6 +146,17 @@ def set_at(raw, path, value):
 def test_a_wrong_value_is_refused_and_named(raw, path, value, fragments):
     parse_recipe(raw, document="r.toml")
     refused(set_at(raw, path, value), *fragments)
+
+
+def test_the_sample_must_fit_every_bucket(raw):
+    raw["buckets"] += [{"tokens": 64, "frames": 200}, {"tokens": 65, "frames": 9}]
+    needed = len(raw["sample"]["phonemes"]) + 2
+    refused(raw, f"needs {needed} tokens, more than 64x200, 65x9 ")
+    raw["buckets"][1:] = [{"tokens": needed, "frames": 9}]
+    assert [str(b) for b in parse_recipe(raw, document="r.toml").buckets] == [
+        "128x400",
+        f"{needed}x9",
+    ]
 
 
 @pytest.mark.parametrize("key", ["schema", "name", "voices", "checkpoint", "noise", "parity"])
@@ -174,7 +185,7 @@ def test_fallback_may_be_left_out(raw):
 def test_samples_of_shipped_recipes_are_in_the_vocabulary(vocabulary):
     for name in recipe_names():
         recipe = load_recipe(name)
-        assert len(vocabulary.encode(recipe.sample.phonemes)) <= max(
+        assert len(vocabulary.encode(recipe.sample.phonemes)) <= min(
             b.tokens for b in recipe.buckets
         )
 

@@ -134,7 +134,9 @@ def canonical(
         if not problems:
             affines[part] = _trained_affine(affine, state[part], part, problems)
     _raise_if(problems, source)
-    ordered = {p: {key: state[p][key] for key in shapes[p]} | affines[p] for p in PARTS}
+    ordered: dict[str, StateDict] = {
+        p: {key: state[p][key] for key in shapes[p]} | affines[p] for p in PARTS
+    }
     return ordered, tuple(sorted(notes))
 
 

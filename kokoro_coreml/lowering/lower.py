@@ -19,7 +19,6 @@ from kokoro_coreml.progress import Advance
 from kokoro_coreml.recipe import Target
 from kokoro_coreml.stages.types import Port, Stage
 
-
 INEXACT_PASSES = ("common::divide_to_multiply",)
 """Passes of coremltools that change numbers: x / 24000 becomes x * float32(1 / 24000), which the
 source accumulates into its phase (67 dB instead of 130)."""

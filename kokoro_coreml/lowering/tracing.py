@@ -32,10 +32,12 @@ def trace(stage: Stage) -> torch.jit.ScriptModule:
     """
     example = tuple(port.example() for port in stage.inputs)
     with torch.inference_mode(), warnings.catch_warnings(), _frugal(stage.module):
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit._trace.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            traced = torch.jit.trace(stage.module, example, check_trace=False, strict=True)
+            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+                stage.module, example, check_trace=False, strict=True
+            )
         except (RuntimeError, TypeError, ValueError) as error:
             raise ConversionError(f"{stage}: tracing failed: {error}") from error
     assert isinstance(traced, torch.jit.ScriptModule)

@@ -31,7 +31,8 @@ class _Embeddings(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         tokens = input_ids.shape[1]
         place = self.position_embeddings.weight[:tokens] + self.token_type_embeddings.weight[0]
-        return self.LayerNorm(self.word_embeddings(input_ids) + place.unsqueeze(0))
+        result: Tensor = self.LayerNorm(self.word_embeddings(input_ids) + place.unsqueeze(0))
+        return result
 
 
 class _Attention(nn.Module):
@@ -53,7 +54,8 @@ class _Attention(nn.Module):
         query, key, value = (self._split(f(x)) for f in (self.query, self.key, self.value))
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]) + bias
         context = torch.softmax(scores, dim=-1) @ value
-        return self.LayerNorm(x + self.dense(context.transpose(1, 2).reshape(x.shape)))
+        result: Tensor = self.LayerNorm(x + self.dense(context.transpose(1, 2).reshape(x.shape)))
+        return result
 
 
 class _Layer(nn.Module):
@@ -67,7 +69,8 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         x = self.attention(x, bias)
         hidden = F.gelu(self.ffn(x), approximate="tanh")
-        return self.full_layer_layer_norm(self.ffn_output(hidden) + x)
+        result: Tensor = self.full_layer_layer_norm(self.ffn_output(hidden) + x)
+        return result
 
 
 class _LayerGroup(nn.Module):
@@ -121,4 +124,5 @@ class Albert(nn.Module):
             [1, T, hidden_size]; what stands in the padding has no meaning.
         """
         bias = (1.0 - mask).view(1, 1, 1, -1) * MASKED_SCORE
-        return self.encoder(self.embeddings(input_ids), bias)
+        result: Tensor = self.encoder(self.embeddings(input_ids), bias)
+        return result

@@ -41,7 +41,8 @@ class AdainResBlk1d(nn.Module):
             x = self.pool(x) * valid_out.mask
         x = self.conv1(x)
         x = F.leaky_relu(self.norm2(x, style, valid_out), LEAKY_SLOPE) * valid_out.mask
-        return self.conv2(x)
+        result: Tensor = self.conv2(x)
+        return result
 
     def forward(self, x: Tensor, style: Tensor, valid: Valid, valid_out: Valid) -> Tensor:
         """x [1, dim_in, L] -> [1, dim_out, L or 2 L].

@@ -56,7 +56,7 @@ class DecoderFixed(nn.Module):
         f0_down = self.F0_conv(f0.unsqueeze(1)) * frames.mask
         n_down = self.N_conv(energy.unsqueeze(1)) * frames.mask
         asr_res = self.asr_res(asr) * frames.mask
-        x = self.encode(torch.cat([asr, f0_down, n_down], dim=1), style, frames, frames)
+        x: Tensor = self.encode(torch.cat([asr, f0_down, n_down], dim=1), style, frames, frames)
         for block in self.decode:
             x = torch.cat([x, asr_res, f0_down, n_down], dim=1)
             x = block(x, style, frames, positions if block.doubles else frames)

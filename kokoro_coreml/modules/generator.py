@@ -106,7 +106,8 @@ class GeneratorDeterministic(nn.Module):
         signal = self.m_source(f0, random_phases, merged_noise)
         signal = signal.reshape(1, self.frames, self.samples_per_frame)
         frame_mask = masks.frames.mask.transpose(1, 2)
-        return self.stft(signal, frame_mask, masks.stages[-1].mask)
+        result: Tensor = self.stft(signal, frame_mask, masks.stages[-1].mask)
+        return result
 
     def body(self, x: Tensor, style: Tensor, har: Tensor, masks: GeneratorMasks) -> Tensor:
         """Upsampling and resblocks.
@@ -131,7 +132,8 @@ class GeneratorDeterministic(nn.Module):
             for block in blocks[1:]:
                 total = total + block(x, style, valid)
             x = total / float(self.num_kernels) * valid.mask
-        return self.conv_post(F.leaky_relu(x, POST_SLOPE))
+        result: Tensor = self.conv_post(F.leaky_relu(x, POST_SLOPE))
+        return result
 
     def tail(self, spectrum: Tensor, masks: GeneratorMasks) -> Tensor:
         """Spectral head and iSTFT: [1, n_fft + 2, columns] -> audio [1, 1, samples]."""
@@ -139,7 +141,8 @@ class GeneratorDeterministic(nn.Module):
         spectrum = spectrum * column_mask
         magnitude = torch.exp(spectrum[:, : self.bins])
         phase = torch.sin(spectrum[:, self.bins :])
-        return self.istft(magnitude, phase, column_mask, masks.samples.mask)
+        result: Tensor = self.istft(magnitude, phase, column_mask, masks.samples.mask)
+        return result
 
     def forward(
         self,

@@ -17,7 +17,7 @@ class Valid(NamedTuple):
 
     mask: Tensor
     """[1, 1, length], 1 or 0."""
-    count: Tensor
+    total: Tensor
     """[1, 1, 1], the number of valid positions."""
 
     def mean(self, x: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ class Valid(NamedTuple):
         plain sum does, and its last bit can move a source phase across the branch cut: 45 dB
         between two buckets instead of 130.
         """
-        return torch.matmul(x, self.mask.transpose(1, 2)) / self.count
+        return torch.matmul(x, self.mask.transpose(1, 2)) / self.total
 
 
 def valid_prefix(count: Tensor, length: int) -> Valid:

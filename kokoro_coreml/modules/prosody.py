@@ -17,7 +17,8 @@ class _LinearNorm(nn.Module):
         self.linear_layer = nn.Linear(in_dim, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear_layer(x)
+        result: Tensor = self.linear_layer(x)
+        return result
 
 
 class ProsodyPredictorFixed(nn.Module):

@@ -40,4 +40,5 @@ class TextEncoderFixed(nn.Module):
         x = self.embedding(input_ids).transpose(1, 2) * mask_time
         for block in self.cnn:
             x = block(x) * mask_time
-        return self.lstm(x.transpose(1, 2), mask.unsqueeze(-1)).transpose(1, 2)
+        result: Tensor = self.lstm(x.transpose(1, 2), mask.unsqueeze(-1)).transpose(1, 2)
+        return result

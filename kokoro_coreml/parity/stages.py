@@ -135,8 +135,12 @@ def _frames(model: Any, exact: _Exact) -> Iterator[tuple[str, Tensor]]:
     yield "f0", f0
     yield "energy", energy
     features: list[Tensor] = []
-    generator = model.decoder.generator
-    with _replaced(generator, "forward", lambda x, *_: features.append(x) or x):
+
+    def seen(x: Tensor, *_: Tensor) -> Tensor:
+        features.append(x)
+        return x
+
+    with _replaced(model.decoder.generator, "forward", seen):
         model.decoder(at.asr, at.f0, at.energy, exact.timbre)
     yield "decoder", features[0]
 

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from kokoro.istftnet import AdaIN1d
-from torch import Tensor, nn
+from torch import Tensor
 
 from kokoro_coreml.checkpoint import PARTS
 from kokoro_coreml.checkpoint.schema import build_parts, canonical, expected_shapes

@@ -11,6 +11,9 @@ from kokoro_coreml.modules.complete import KokoroCompleteCoreML, Speech
 from kokoro_coreml.modules.weights import PAD_GATE, load_upstream, translate
 from kokoro_coreml.noise import gaussian, source_noise
 from kokoro_coreml.parity.metrics import log_spectral_distance_db, snr_db
+from kokoro_coreml.recipe import load_recipe
+from kokoro_coreml.vocabulary import Vocabulary
+from kokoro_coreml.voices import load_voice
 from tests.modules.conftest import EXACT_DB, Pair, snr
 
 TOKENS = 22
@@ -22,20 +25,26 @@ TINY_AUDIO_DB = 20.0
 
 
 def _utterance(pair: Pair) -> tuple[list[int], np.ndarray]:
-    generator = torch.Generator().manual_seed(5)
+    """A real phrase and voice for the real network, random ones for the random one."""
     config = pair.checkpoint.config
+    if _is_real(pair):
+        phrase = load_recipe("complete").sample.phonemes[: TOKENS - 2]
+        return Vocabulary.from_config(config).encode(phrase), load_voice("af_heart").row(TOKENS - 2)
+    generator = torch.Generator().manual_seed(5)
     ids = torch.randint(1, config.n_token, (TOKENS - 2,), generator=generator).tolist()
     style = torch.randn(1, 2 * config.style_dim, generator=generator) * 0.15
     return [0, *ids, 0], style.numpy()
+
+
+def _is_real(pair: Pair) -> bool:
+    return pair.checkpoint.config.samples_per_frame == 600
 
 
 def _run(model: KokoroCompleteCoreML, ids: list[int], style: np.ndarray, speed: float) -> Speech:
     input_ids = torch.zeros(1, model.tokens, dtype=torch.int32)
     input_ids[0, : len(ids)] = torch.tensor(ids)
     mask = (torch.arange(model.tokens) < len(ids)).int().unsqueeze(0)
-    return model(
-        input_ids, torch.from_numpy(style), torch.zeros(1, 9), mask, torch.tensor([speed])
-    )
+    return model(input_ids, torch.from_numpy(style), torch.zeros(1, 9), mask, torch.tensor([speed]))
 
 
 @pytest.mark.parametrize("speed", [0.8, 1.0, 1.7])
@@ -46,28 +55,31 @@ def test_equals_upstream_under_the_same_noise(pair: Pair, speed: float) -> None:
     found = _run(pair.rewrite(TOKENS + 9, frames + 17), ids, style, speed)
     length = int(found.audio_length_samples)
     audio = found.audio.reshape(-1).numpy()
-    is_tiny = pair.checkpoint.config.samples_per_frame != 600
     assert np.array_equal(found.pred_dur[0, :TOKENS].numpy(), expected.durations)
     assert length == expected.audio.size
     found_snr = snr_db(reference=expected.audio, candidate=audio[:length])
-    assert found_snr >= (TINY_AUDIO_DB if is_tiny else AUDIO_DB)
+    assert found_snr >= (AUDIO_DB if _is_real(pair) else TINY_AUDIO_DB)
     assert np.all(audio[length:] == 0)
-    if not is_tiny:
+    if _is_real(pair):
         distance = log_spectral_distance_db(reference=expected.audio, candidate=audio[:length])
         assert distance <= 0.3
 
 
 def test_buckets_agree(pair: Pair) -> None:
+    """Lengths are multiples of 16, as those of all recipes: torch's kernels round odd tails apart.
+
+    Elsewhere padding is proven stage by stage; here it is the whole network, whose phases make one
+    flipped bin out of a last bit.
+    """
     ids, style = _utterance(pair)
     frames = int(pair.reference.speak(ids, style, noise=0).durations.sum())
-    lengths = [(TOKENS, frames), (TOKENS, frames + 40), (TOKENS + 50, frames + 3)]
+    fit = -(-frames // 16) * 16
+    lengths = [(32, fit), (32, fit + 64), (64, fit + 32)]
     runs = [_run(pair.rewrite(t, f), ids, style, 1.0) for t, f in lengths]
     samples = int(runs[0].audio_length_samples)
     for run in runs[1:]:
         assert int(run.audio_length_samples) == samples
-        is_tiny = pair.checkpoint.config.samples_per_frame != 600
-        bound = 60.0 if is_tiny else EXACT_DB
-        assert snr(runs[0].audio[0, 0, :samples], run.audio[0, 0, :samples]) >= bound
+        assert snr(runs[0].audio[0, 0, :samples], run.audio[0, 0, :samples]) >= EXACT_DB
 
 
 def test_overflow_is_told_by_the_length(pair: Pair) -> None:
