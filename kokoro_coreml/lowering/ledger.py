@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from kokoro_coreml.errors import ConversionError
 from kokoro_coreml.executor import run_package
 from kokoro_coreml.lowering.corrections import CORRECTIONS, corrected
+from kokoro_coreml.lowering.lower import INEXACT_PASSES
 from kokoro_coreml.resources import patches_folder
 from kokoro_coreml.tables import Limits, decode
 
@@ -98,8 +99,9 @@ class Entry:
     """The function or operator at fault."""
     kind: Literal["miscompile", "fails", "pin"]
     """Converts and is wrong; conversion raises; breaks and is kept out by a version pin."""
-    handling: Literal["correction", "rewrite", "pin"]
-    """Registered in `lowering.corrections`; avoided by the modules; kept out by a version pin."""
+    handling: Literal["correction", "rewrite", "pass", "pin"]
+    """Registered in `lowering.corrections`; avoided by the modules; a graph pass that `lower`
+    leaves out; kept out by a version pin."""
     drop_when: Line
     explanation: Text
     upstream: Annotated[str, Limits(pattern=r"https://\S+", meaning="a https:// URL")] | None = None
@@ -148,6 +150,12 @@ def load_ledger(
             f"entries without a registered correction: {', '.join(idle)}; register one in "
             "lowering/corrections.py or change the entry's 'handling'"
         )
+    left_out = {entry.symbol for entry in entries if entry.handling == "pass"}
+    if folder is None and left_out != set(INEXACT_PASSES):
+        raise LedgerError(
+            f"passes in the ledger: {sorted(left_out)}, but lowering/lower.py leaves out "
+            f"{sorted(INEXACT_PASSES)}; make them the same"
+        )
     return entries
 
 
@@ -190,12 +198,16 @@ def save_expression(
         expression: over the inputs, with the names `torch` and `F`; gives one tensor.
         inputs: float32 or int32 arrays by name.
         path: the `.mlpackage` to write.
-        corrected: lower with the registered corrections in place.
+        corrected: lower with the registered corrections in place and without the passes that
+            `lower` leaves out.
 
     Raises:
         RuntimeError: or another of Python's own errors, when coremltools cannot lower it.
     """
     module = _Expression(expression, inputs)
+    pipeline = ct.PassPipeline.DEFAULT
+    if corrected:
+        pipeline.remove_passes(INEXACT_PASSES)
     with _quiet(), torch.inference_mode():
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             module, module.arguments(), check_trace=False
@@ -211,6 +223,7 @@ def save_expression(
                 minimum_deployment_target=ct.target.iOS17,
                 compute_precision=ct.precision.FLOAT32,
                 compute_units=ct.ComputeUnit.CPU_ONLY,
+                pass_pipeline=pipeline,
                 skip_model_load=True,
             )
     model.save(str(path))

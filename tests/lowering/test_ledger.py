@@ -145,3 +145,9 @@ def test_the_unchanged_entry_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "narrow-to-the-end.toml").write_text(NARROW, encoding="utf-8")
     (entry,) = load_ledger(tmp_path, corrections=())
     assert entry == entry_of("narrow-to-the-end")
+
+
+def test_the_passes_left_out_and_the_ledger_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kokoro_coreml.lowering.ledger.INEXACT_PASSES", ("common::other",))
+    with pytest.raises(LedgerError, match="divide_to_multiply"):
+        load_ledger()
