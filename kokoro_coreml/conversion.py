@@ -41,7 +41,7 @@ from kokoro_coreml.manifest import (
     TensorRecord,
     VoiceRecord,
 )
-from kokoro_coreml.memory import return_large_blocks
+from kokoro_coreml.memory import peak_memory, return_large_blocks
 from kokoro_coreml.noise import ALGORITHM
 from kokoro_coreml.parity.gate import (
     Case,
@@ -97,12 +97,15 @@ class ConversionResult:
     manifest: Manifest
     seconds: dict[str, float]
     """Wall-clock time by step; printed, never written into the bundle."""
+    peak_memory: int
+    """Largest resident size of this process so far, in bytes."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {
             "bundle": str(self.bundle),
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
+            "peak_memory": self.peak_memory,
             "manifest": self.manifest.to_dict(),
         }
 
@@ -145,8 +148,9 @@ def convert(
         parity = summarise([*_legs(built), *_between_buckets(recipe, built)], runtime="executor")
         job.write(weights, packs, built[0].spoken)
         manifest = seal(folder, _manifest(recipe, weights, packs, built, parity))
-    _announce(manifest, job.seconds, reporter)
-    return ConversionResult(out, manifest, job.seconds)
+    result = ConversionResult(out, manifest, job.seconds, peak_memory())
+    _announce(result, reporter)
+    return result
 
 
 @dataclass(frozen=True)
@@ -467,8 +471,12 @@ def _fixed_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _announce(manifest: Manifest, seconds: dict[str, float], reporter: Reporter) -> None:
-    for record in manifest.parity.legs:
+def _announce(result: ConversionResult, reporter: Reporter) -> None:
+    for record in result.manifest.parity.legs:
         numbers = ", ".join(f"{key} {value:.4g}" for key, value in record.metrics.items())
         reporter.note(f"{record.name}: {record.verdict} ({numbers})")
-    reporter.note("time: " + ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
+    memory = (
+        "" if result.peak_memory is None else f"; peak memory {result.peak_memory / 1e9:.2f} GB"
+    )
+    reporter.note(f"time: {seconds}{memory}")

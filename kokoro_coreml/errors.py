@@ -73,7 +73,7 @@ class ParityError(KokoroError):
 
 
 class BundleError(KokoroError):
-    """A bundle cannot be written: it exists, the folder is read-only, or the disk is full."""
+    """A bundle or WAV file cannot be written (it exists, no permission, disk full) or is wrong."""
 
     exit_code = 11
     title = "bundle"

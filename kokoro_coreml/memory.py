@@ -1,8 +1,9 @@
-"""Giving large tensors back to the system when they are freed."""
+"""Memory: how much was used, and giving large tensors back when they are freed."""
 
 from __future__ import annotations
 
 import ctypes
+import resource
 import sys
 
 M_MMAP_THRESHOLD = -3
@@ -22,3 +23,9 @@ def return_large_blocks() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+
+
+def peak_memory() -> int:
+    """Largest resident size this process has had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -96,6 +96,8 @@ class Thresholds:
     """Least SNR of each module against upstream, both fed the same inputs."""
     bucket_snr_db: Decibel
     """Least SNR of one sentence between any two buckets."""
+    rewrite_snr_db: Decibel
+    """Least SNR of the saved package against the module it was traced from."""
     audio_snr_db: Decibel
     """Least SNR of the audio against upstream under the same noise."""
     log_spectral_distance_db: Decibel

@@ -370,3 +370,9 @@ def test_a_failing_step_is_marked_and_the_error_passes(terminal):
     assert "✗ Tracing (0.0 s)" in text
     assert "✓ Again (0.0 s)" in text
     assert "✓ Tracing" not in text
+
+
+def test_the_readme_lists_every_exit_code() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    for code, meaning in exit_codes().items():
+        assert f"| {code} | {meaning} |" in readme

@@ -57,6 +57,7 @@ CHANGES = {
     "phonemes": f'"{PHONEMES}"',
     # a random network amplifies flips at the branch cut
     "audio_snr_db": "20.0",
+    "rewrite_snr_db": "45.0",
     "bucket_snr_db": "20.0",
     "log_spectral_distance_db": "1.5",
 }

@@ -38,6 +38,13 @@ def normalise_package(path: Path) -> None:
     index["rootModelIdentifier"] = renamed[index["rootModelIdentifier"]]
     text = json.dumps(index, indent=4, sort_keys=True, ensure_ascii=False) + "\n"
     (path / "Manifest.json").write_text(text, encoding="utf-8")
+    _make_readable(path)
+
+
+def _make_readable(path: Path) -> None:
+    """coremltools saves by way of a temporary folder, and leaves its private modes behind."""
+    for item in (path, *path.rglob("*")):
+        item.chmod(0o755 if item.is_dir() else 0o644)
 
 
 def _read_index(path: Path) -> dict[str, Any]:

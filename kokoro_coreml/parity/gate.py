@@ -64,7 +64,7 @@ def package_against_rewrite(
             "duration_errors": _errors(eager.durations, spoken.durations),
             "rewrite_snr_db": _snr(eager.audio, spoken.audio),
         },
-        {"duration_errors": 0.0, "rewrite_snr_db": thresholds.audio_snr_db},
+        {"duration_errors": 0.0, "rewrite_snr_db": thresholds.rewrite_snr_db},
     )
 
 

@@ -18,7 +18,11 @@ from kokoro_coreml.recipe import Thresholds
 from kokoro_coreml.synthesis import Spoken, Utterance
 
 THRESHOLDS = Thresholds(
-    module_snr_db=90.0, bucket_snr_db=90.0, audio_snr_db=35.0, log_spectral_distance_db=0.3
+    module_snr_db=90.0,
+    bucket_snr_db=90.0,
+    rewrite_snr_db=90.0,
+    audio_snr_db=35.0,
+    log_spectral_distance_db=0.3,
 )
 AUDIO = np.random.default_rng(0).standard_normal(4800).astype(np.float32)
 DURATIONS = np.array([1, 5, 2], dtype=np.int32)
