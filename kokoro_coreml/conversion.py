@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
-import importlib.metadata
-import json
-import platform
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,31 +13,27 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from kokoro_coreml import __version__
 from kokoro_coreml.audio import write_wav
 from kokoro_coreml.bundle import normalise_package, seal, staged
+from kokoro_coreml.bundle.contents import (
+    CONFIG_NAME,
+    SAMPLE_NAME,
+    build_manifest,
+    config_json,
+    package_record,
+    voice_file,
+)
 from kokoro_coreml.bundle.staging import DEFAULT_NEED_BYTES
 from kokoro_coreml.checkpoint import Checkpoint, load_checkpoint
-from kokoro_coreml.config import SAMPLE_RATE
-from kokoro_coreml.errors import CheckpointError, ParityError, PhonemeError, RecipeError, VoiceError
+from kokoro_coreml.errors import ParityError, PhonemeError, RecipeError, VoiceError
 from kokoro_coreml.executor import Program
 from kokoro_coreml.lowering import lower, trace
 from kokoro_coreml.manifest import (
-    BucketRecord,
-    CheckpointRecord,
-    FunctionRecord,
     LegRecord,
     Manifest,
-    NoiseRecord,
     PackageRecord,
-    ParityRecord,
-    RecipeRecord,
-    SampleRecord,
-    TensorRecord,
-    VoiceRecord,
 )
 from kokoro_coreml.memory import peak_memory, return_large_blocks
-from kokoro_coreml.noise import ALGORITHM
 from kokoro_coreml.parity.gate import (
     Case,
     leg,
@@ -59,34 +50,16 @@ from kokoro_coreml.synthesis import Spoken, Utterance, speak
 from kokoro_coreml.vocabulary import Vocabulary
 from kokoro_coreml.voices import VoicePack, load_voice
 
-CONFIG_NAME = "config.json"
-SAMPLE_NAME = "sample.wav"
-TOOLS = (
-    "torch",
-    "coremltools",
-    "kokoro",
-    "transformers",
-    "numpy",
-    "protobuf",
-    "soundfile",
-    "jinja2",
-)
-"""Distributions whose versions shape the bytes of a bundle or its verdict."""
-
 THREADS = 2
 """A sum is split by thread, so their number decides the last bits of the sample and the metrics.
 
 Fixed, so that a bundle does not depend on how many cores the machine has.
 """
 
+_MIL_TYPES = {"float32": "fp32", "int32": "int32"}
+
 OPERATIONS_EXPECTED = 3_000
 """About how many operators and passes a lowering goes through; for the progress bar alone."""
-
-LONGEST_STEM = 48
-"""Characters of a voice's name kept in a file name that cannot be the name itself."""
-
-DEVICE_NAMES = re.compile(r"con|prn|aux|nul|(com|lpt)\d")
-"""Names that Windows keeps for devices, whatever their ending."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +120,8 @@ def convert(
         built = [job.convert(weights, bucket, case) for bucket in recipe.buckets]
         parity = summarise([*_legs(built), *_between_buckets(recipe, built)], runtime="executor")
         job.write(weights, packs, built[0].spoken)
-        manifest = seal(folder, _manifest(recipe, weights, packs, built, parity))
+        packages = [one.package for one in built]
+        manifest = seal(folder, build_manifest(recipe, weights, packs, packages, parity))
     result = ConversionResult(out, manifest, job.seconds, peak_memory())
     _announce(result, reporter)
     return result
@@ -259,14 +233,14 @@ class _Job:
         ):
             spoken = _package_says(path, stage, case)
             legs = self._judge(stage, spoken, case)
-        return _Built(bucket, _package_record(stage, path, self.recipe), spoken, legs)
+        return _Built(bucket, package_record(stage, path, self.recipe), spoken, legs)
 
     def write(self, weights: Checkpoint, packs: Sequence[VoicePack], spoken: Spoken) -> None:
         """Put in what a bundle holds beside its packages."""
-        (self.folder / CONFIG_NAME).write_bytes(_config_json(weights))
+        (self.folder / CONFIG_NAME).write_bytes(config_json(weights))
         (self.folder / "voices").mkdir()
         for pack in packs:
-            pack.write_bin(self.folder / _voice_file(pack.name))
+            pack.write_bin(self.folder / voice_file(pack.name))
         write_wav(self.folder / SAMPLE_NAME, np.asarray(spoken.audio), reporter=self.reporter)
 
     def _judge(self, stage: Stage, spoken: Spoken, case: Case) -> tuple[LegRecord, ...]:
@@ -318,13 +292,28 @@ def _upstream_says(
 
 
 def _package_says(path: Path, stage: Stage, case: Case) -> Spoken:
+    program = Program.load(path)
+    _require_interface(program, stage)
     try:
-        return speak(Program.load(path), case.utterance, stage.bucket.tokens)
+        return speak(program, case.utterance, stage.bucket.tokens)
     except PhonemeError as error:
         # upstream's speech was found to fit, so this one is too long because it is wrong
         raise ParityError(
             f"{case.name} on {stage}: the saved package overflows: {error}"
         ) from error
+
+
+def _require_interface(program: Program, stage: Stage) -> None:
+    """The saved package must have the ports that the manifest will promise."""
+    promised = {port.name: (_MIL_TYPES[port.dtype], port.shape) for port in _ports(stage)}
+    saved = {**program.inputs, **program.outputs}
+    found = {name: (spec.dtype, spec.shape) for name, spec in saved.items()}
+    if found != promised:
+        raise ParityError(f"{stage}: the saved package has {found}, the stage declares {promised}")
+
+
+def _ports(stage: Stage) -> tuple[Port, ...]:
+    return (*stage.inputs, *stage.outputs)
 
 
 def _legs(built: Sequence[_Built]) -> list[LegRecord]:
@@ -350,117 +339,6 @@ def _snr(reference: np.ndarray, candidate: np.ndarray) -> float:
     return snr_db(reference=reference, candidate=candidate)
 
 
-def _config_json(weights: Checkpoint) -> bytes:
-    """The configuration as it was understood, in one layout for every source of weights.
-
-    The bytes of the original are not kept: their digest stands in the manifest, and an app gets
-    valid, readable UTF-8 whatever the original was.
-    """
-    try:
-        text = json.dumps(weights.config.raw, indent=2, ensure_ascii=False, allow_nan=False)
-        return f"{text}\n".encode()
-    except ValueError as error:
-        raise CheckpointError(f"{CONFIG_NAME}: cannot be written as JSON ({error})") from error
-
-
-def _voice_file(name: str) -> str:
-    """Path of a voice in the bundle, safe on every file system and different for every name.
-
-    A name of a-z, 0-9, `_` and `-` is its own file name. Any other (a blend holds `*` and `+`; two
-    names may differ in case alone) keeps its letters for the reader, and gets a dot and a digest.
-    """
-    plain = re.fullmatch(r"[a-z0-9_-]+", name) and len(name) <= LONGEST_STEM
-    if plain and not DEVICE_NAMES.fullmatch(name):
-        return f"voices/{name}.bin"
-    stem = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:LONGEST_STEM]
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"voices/voice-{stem}.{digest}.bin"
-
-
-def _package_record(stage: Stage, path: Path, recipe: Recipe) -> PackageRecord:
-    return PackageRecord(
-        file=path.name,
-        cut=recipe.cut,
-        stage=None,
-        functions=(
-            FunctionRecord(
-                name="main",
-                bucket=_bucket_record(stage.bucket),
-                inputs=tuple(_tensor_record(port) for port in stage.inputs),
-                outputs=tuple(_tensor_record(port) for port in stage.outputs),
-            ),
-        ),
-        precision=recipe.target.precision,
-        minimum_deployment_target=recipe.target.minimum_deployment_target,
-        compute_units=recipe.target.compute_units,
-    )
-
-
-def _bucket_record(bucket: Bucket) -> BucketRecord:
-    return BucketRecord(tokens=bucket.tokens, frames=bucket.frames)
-
-
-def _tensor_record(port: Port) -> TensorRecord:
-    return TensorRecord(port.name, port.dtype, port.shape)
-
-
-def _manifest(
-    recipe: Recipe,
-    weights: Checkpoint,
-    packs: Sequence[VoicePack],
-    built: Sequence[_Built],
-    parity: ParityRecord,
-) -> Manifest:
-    provenance = weights.provenance
-    return Manifest(
-        schema_version=1,
-        project_version=__version__,
-        recipe=RecipeRecord(recipe.name, recipe.to_dict()),
-        checkpoint=CheckpointRecord(
-            source=provenance.source,
-            location=provenance.location,
-            revision=provenance.revision,
-            files=provenance.files,
-            license=provenance.license,
-            fallback_from=provenance.fallback_from,
-            notes=provenance.notes,
-        ),
-        sample_rate=SAMPLE_RATE,
-        samples_per_frame=weights.config.samples_per_frame,
-        max_phonemes=weights.config.max_phonemes,
-        vocabulary=CONFIG_NAME,
-        packages=tuple(one.package for one in built),
-        buckets=tuple(_bucket_record(bucket) for bucket in recipe.buckets),
-        noise=NoiseRecord(ALGORITHM, recipe.noise.seed),
-        voices=tuple(
-            VoiceRecord(
-                name=pack.name,
-                file=_voice_file(pack.name),
-                rows=pack.data.shape[0],
-                columns=pack.data.shape[1],
-                dtype="float32",
-                license=pack.license,
-            )
-            for pack in packs
-        ),
-        sample=SampleRecord(
-            file=SAMPLE_NAME,
-            text=recipe.sample.text,
-            phonemes=recipe.sample.phonemes,
-            voice=packs[0].name,
-            speed=recipe.sample.speed,
-        ),
-        tools=_tools(),
-        parity=parity,
-        files={},
-    )
-
-
-def _tools() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in TOOLS}
-    return versions | {"python": platform.python_version()}
-
-
 @contextmanager
 def _fixed_threads() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -476,7 +354,4 @@ def _announce(result: ConversionResult, reporter: Reporter) -> None:
         numbers = ", ".join(f"{key} {value:.4g}" for key, value in record.metrics.items())
         reporter.note(f"{record.name}: {record.verdict} ({numbers})")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in result.seconds.items())
-    memory = (
-        "" if result.peak_memory is None else f"; peak memory {result.peak_memory / 1e9:.2f} GB"
-    )
-    reporter.note(f"time: {seconds}{memory}")
+    reporter.note(f"time: {seconds}; peak memory {result.peak_memory / 1e9:.2f} GB")

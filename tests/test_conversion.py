@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -22,7 +23,7 @@ import torch
 
 from kokoro_coreml import conversion
 from kokoro_coreml.audio import read_wav
-from kokoro_coreml.bundle import staged, verify_files
+from kokoro_coreml.bundle import contents, staged, verify_files
 from kokoro_coreml.checkpoint import load as loading
 from kokoro_coreml.checkpoint import load_checkpoint, packaged, write_pth
 from kokoro_coreml.cli import main
@@ -210,7 +211,7 @@ def test_the_manifest_says_what_was_made_and_reads_back(built):
     }
     assert (manifest.samples_per_frame, manifest.noise.seed) == (32, 0)
     assert (manifest.checkpoint.source, manifest.checkpoint.location) == ("file", "tiny.pth")
-    assert set(manifest.tools) == {*conversion.TOOLS, "python"}
+    assert set(manifest.tools) == {*contents.TOOLS, "python"}
     assert [leg.verdict for leg in manifest.parity.legs] == ["passed", "passed"]
 
 
@@ -263,18 +264,18 @@ def test_another_process_gives_the_same_bytes_and_no_path_of_this_machine(
 
 @pytest.mark.parametrize("name", ["af_heart", "a-b_2"])
 def test_a_plain_voice_name_is_its_file_name(name):
-    assert conversion._voice_file(name) == f"voices/{name}.bin"
+    assert contents.voice_file(name) == f"voices/{name}.bin"
 
 
 def test_voice_files_are_safe_everywhere_and_distinct():
     names = [BLEND, "Af_Heart", "af_heart", "con", "lpt1", "a/b", "a\\b", "..", "ü", "x" * 300]
     names += ["af_heart*0.6+am_michael*0.40001", "a b", "a?b", "a:b", " ", "-", "voice-a-b"]
-    files = [conversion._voice_file(name) for name in names]
+    files = [contents.voice_file(name) for name in names]
     assert len({f.lower() for f in files}) == len(names)
     for file in files:
         assert re.fullmatch(r"voices/[a-z0-9_-]{1,60}(\.[0-9a-f]{12})?\.bin", file)
         assert file != "voices/con.bin"
-    assert files == [conversion._voice_file(name) for name in names]
+    assert files == [contents.voice_file(name) for name in names]
 
 
 # every bucket
@@ -409,6 +410,20 @@ def test_weights_changed_after_saving_are_refused(quick, monkeypatch, capsys, va
     after_saving(monkeypatch, change)
     quick.fails(10)
     assert word in capsys.readouterr().err
+
+
+def test_a_package_with_other_ports_than_the_manifest_promises_is_refused(
+    quick, monkeypatch, capsys
+):
+    def shifted(*arguments, **options):
+        stage = complete_stage(*arguments, **options)
+        first = dataclasses.replace(stage.outputs[0], shape=(1, 1, 599))
+        return dataclasses.replace(stage, outputs=(first, *stage.outputs[1:]))
+
+    complete_stage = conversion.complete_stage
+    monkeypatch.setattr(conversion, "complete_stage", shifted)
+    quick.fails(10)
+    assert "599" in capsys.readouterr().err
 
 
 def test_a_package_that_says_more_than_its_bucket_holds_is_wrong(quick, monkeypatch):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from kokoro_coreml.checkpoint.types import Checkpoint
+from kokoro_coreml.checkpoint import Checkpoint, write_pth
 from kokoro_coreml.errors import ParityError
 from kokoro_coreml.modules.source import HARMONICS
 from kokoro_coreml.noise import source_noise
@@ -87,11 +87,7 @@ class Reference:
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.pth"
-            prefixed = {
-                part: {f"module.{key}": value for key, value in state.items()}
-                for part, state in checkpoint.state.items()
-            }
-            torch.save(prefixed, path)
+            write_pth(checkpoint, path)
             config = dict(checkpoint.config.raw)
             self.model = KModel(repo_id="local", config=config, model=str(path)).eval()
         self.config = checkpoint.config
