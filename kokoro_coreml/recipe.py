@@ -20,8 +20,8 @@ from kokoro_coreml.tables import Limits, decode, encode, nearest
 SCHEMA = 1
 """Version of the recipe format this code reads."""
 
-MAX_TOKENS = 512
-"""Tokens the network's position embeddings reach (`plbert.max_position_embeddings`)."""
+MAX_FRAMES = 10_000
+"""250 s of speech: far beyond any bucket, and short of what memory holds."""
 
 Name = Annotated[
     str, Limits(pattern=r"[a-z0-9][a-z0-9._-]*", meaning="a name of a-z, 0-9, '.', '_' and '-'")
@@ -63,8 +63,8 @@ class Target:
 class Bucket:
     """One static shape: room for `tokens` token ids and `frames` aligned frames of 600 samples."""
 
-    tokens: Annotated[int, Limits(minimum=BOUNDARY_TOKENS + 1, maximum=MAX_TOKENS)]
-    frames: Annotated[int, Limits(minimum=1)]
+    tokens: Annotated[int, Limits(minimum=BOUNDARY_TOKENS + 1, maximum=MAX_FRAMES)]
+    frames: Annotated[int, Limits(minimum=1, maximum=MAX_FRAMES)]
 
     def __str__(self) -> str:
         """`128x400`: tokens, then frames."""

@@ -48,6 +48,8 @@ class Utterance:
     ref_s: FloatArray
     """One voice row, [1, 2 * style_dim]."""
     speed: float = 1.0
+    phases: tuple[float, ...] = (0.0,) * HARMONICS
+    """Start of each harmonic in cycles; zeros are upstream."""
 
     def inputs(self, tokens: int) -> dict[str, np.ndarray]:
         """Inputs of the `complete` cut for a bucket of `tokens`.
@@ -59,7 +61,7 @@ class Utterance:
         return {
             "input_ids": input_ids,
             "ref_s": np.asarray(self.ref_s, dtype=np.float32),
-            "random_phases": np.zeros((1, HARMONICS), dtype=np.float32),
+            "random_phases": np.array([self.phases], dtype=np.float32),
             "attention_mask": attention_mask,
             "speed": np.array([self.speed], dtype=np.float32),
         }
@@ -110,8 +112,11 @@ def speak(backend: Backend, utterance: Utterance, tokens: int) -> Spoken:
         raise ParityError(f"the network gave {length} samples of speech")
     if not np.all(np.isfinite(audio)):
         raise ParityError("the network gave NaN or infinite samples")
-    durations = outputs["pred_dur"].reshape(-1)[: len(utterance.ids)]
-    return Spoken(audio[:length], durations, audio[length:])
+    durations = outputs["pred_dur"].reshape(-1)
+    used = len(utterance.ids)
+    if np.any(durations[used:] != 0):
+        raise ParityError("the network gave durations to padding")
+    return Spoken(audio[:length], durations[:used], audio[length:])
 
 
 @dataclass(frozen=True)

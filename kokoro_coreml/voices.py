@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -295,13 +297,17 @@ def _from_bytes(data: bytes, name: str, config: ModelConfig | None) -> Array:
 
 
 def _read_bin(path: Path, member: str | None, config: ModelConfig | None) -> Array:
-    return _from_bytes(path.read_bytes(), path.name, config)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise VoiceError(f"voice {path.name}: cannot be read ({error.strerror})") from error
+    return _from_bytes(data, path.name, config)
 
 
 def _read_pt(path: Path, member: str | None, config: ModelConfig | None) -> Array:
     try:
         tensor = torch.load(path, map_location="cpu", weights_only=True)
-    except MALFORMED as error:
+    except (*MALFORMED, OSError) as error:
         raise VoiceError(
             f"voice {path.name}: not a tensor saved by PyTorch, or truncated, or refused because "
             f"it holds other objects ({str(error).strip().splitlines()[:1]})"
@@ -318,7 +324,15 @@ def _read_npz(path: Path, member: str | None, config: ModelConfig | None) -> Arr
                 raise VoiceError(f"voice {path.name}: a single .npy array, expected an .npz")
             array: Array = archive[_member(path, member, archive.files)]
             return array
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        SyntaxError,
+        zlib.error,
+        zipfile.BadZipFile,
+        tokenize.TokenError,
+    ) as error:
         raise VoiceError(f"voice {path.name}: not an .npz file, or truncated ({error})") from error
 
 
@@ -331,9 +345,12 @@ def _read_safetensors(path: Path, member: str | None, config: ModelConfig | None
 
 
 def _numpy(tensor: torch.Tensor) -> Array:
-    # numpy has no bfloat16.
-    wide = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-    array: Array = wide.detach().numpy()
+    # numpy has no bfloat16 or float8
+    try:
+        wide = tensor.float() if tensor.is_floating_point() else tensor
+        array: Array = wide.detach().numpy()
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        raise VoiceError(f"not a plain dense tensor of numbers ({error})") from error
     return array
 
 

@@ -191,6 +191,33 @@ def test_a_failing_move_puts_the_earlier_bundle_back(earlier, monkeypatch):
         write_bundle(earlier, force=True)
 
 
+def test_a_bundle_that_cannot_be_put_back_is_kept_for_the_next_run(earlier, monkeypatch, tmp_path):
+    before = snapshot(earlier)
+    rename = Path.rename
+
+    def failing(self, target):
+        if self.name in ("new", "earlier"):
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="Input/output"):
+        write_bundle(earlier, force=True)
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(BundleError, match="use --force"):
+        write_bundle(earlier, force=False)
+    assert snapshot(earlier) == before
+
+
+def test_a_folder_with_a_manifest_of_another_make_is_never_replaced(tmp_path):
+    web = tmp_path / "web"
+    web.mkdir()
+    (web / "manifest.json").write_text('{"schema_version": 3, "name": "app"}', encoding="utf-8")
+    with pytest.raises(BundleError, match="not a bundle"), staged(web, force=True, need_bytes=1):
+        raise AssertionError("entered")
+    assert (web / "manifest.json").exists()
+
+
 @pytest.mark.usefixtures("unchanged")
 def test_too_little_room_is_said_before_anything_is_done(earlier, monkeypatch):
     usage = namedtuple("usage", "total used free")

@@ -28,12 +28,14 @@ from kokoro_coreml.checkpoint import load as loading
 from kokoro_coreml.checkpoint import load_checkpoint, packaged, write_pth
 from kokoro_coreml.cli import main
 from kokoro_coreml.errors import CheckpointError, ParityError, RecipeError
-from kokoro_coreml.executor import Program
+from kokoro_coreml.executor import Program, TensorSpec
 from kokoro_coreml.lowering.corrections import CORRECTIONS
 from kokoro_coreml.manifest import parse_manifest
 from kokoro_coreml.modules import weights as translation
 from kokoro_coreml.modules.masks import Valid
 from kokoro_coreml.modules.norm import EPSILON, AdaIN1d
+from kokoro_coreml.modules.prosody import ProsodyPredictorFixed
+from kokoro_coreml.modules.source import SineGenDeterministic
 from kokoro_coreml.modules.stft import InverseSTFT
 from kokoro_coreml.parity.reference import Reference
 from kokoro_coreml.recipe import Bucket, load_recipe
@@ -212,7 +214,7 @@ def test_the_manifest_says_what_was_made_and_reads_back(built):
     assert (manifest.samples_per_frame, manifest.noise.seed) == (32, 0)
     assert (manifest.checkpoint.source, manifest.checkpoint.location) == ("file", "tiny.pth")
     assert set(manifest.tools) == {*contents.TOOLS, "python"}
-    assert [leg.verdict for leg in manifest.parity.legs] == ["passed", "passed"]
+    assert [leg.verdict for leg in manifest.parity.legs] == ["passed"] * 3
 
 
 def test_the_sample_is_as_long_as_upstream_says_and_is_what_the_package_speaks(built, checkpoint):
@@ -352,7 +354,27 @@ def swapped_style(monkeypatch):
     monkeypatch.setattr(AdaIN1d, "forward", forward)
 
 
+def deaf_to_speed(monkeypatch):
+    durations = ProsodyPredictorFixed.durations
+
+    def deaf(self, d, speed, mask):
+        return durations(self, d, torch.ones_like(speed), mask)
+
+    monkeypatch.setattr(ProsodyPredictorFixed, "durations", deaf)
+
+
+def deaf_to_phases(monkeypatch):
+    forward = SineGenDeterministic.forward
+
+    def deaf(self, f0, random_phases):
+        return forward(self, f0, random_phases * 0.0)
+
+    monkeypatch.setattr(SineGenDeterministic, "forward", deaf)
+
+
 PLANTS = [
+    deaf_to_speed,
+    deaf_to_phases,
     stock_atan2,
     statistics_over_padding,
     padding_in_the_lstm,
@@ -366,6 +388,32 @@ def test_a_planted_fault_leaves_no_bundle(bench, monkeypatch, capsys, plant):
     plant(monkeypatch)
     bench.fails(10)
     assert "not equal to PyTorch" in capsys.readouterr().err
+
+
+def test_durations_in_the_padding_are_refused(quick, monkeypatch, capsys):
+    run = Program.__call__
+
+    def padded(self, inputs, **options):
+        outputs = run(self, inputs, **options)
+        outputs["pred_dur"][0, -1] = 777
+        return outputs
+
+    monkeypatch.setattr(Program, "__call__", padded)
+    quick.fails(10)
+    assert "padding" in capsys.readouterr().err
+
+
+def test_half_precision_has_no_place_in_a_float32_package(quick, monkeypatch, capsys):
+    operations = Program.operations.fget
+
+    def halved(self):
+        first, *rest = operations(self)
+        outputs = tuple((name, TensorSpec("fp16", ())) for name, _ in first.outputs)
+        return (dataclasses.replace(first, outputs=outputs), *rest)
+
+    monkeypatch.setattr(Program, "operations", property(halved))
+    quick.fails(10)
+    assert "half precision" in capsys.readouterr().err
 
 
 def test_the_next_voice_row_is_a_fault_too(quick, monkeypatch):

@@ -122,7 +122,7 @@ def set_at(raw, path, value):
         (["voices"], "af_heart", ["'voices'", "list"]),
         (["voices"], ["af_heart", "af_heart"], ["'voices'", "twice"]),
         (["buckets"], [], ["'buckets'", "at least 1"]),
-        (["buckets", 0, "tokens"], 513, ["'buckets[0].tokens'", "at most 512", "513"]),
+        (["buckets", 0, "frames"], 10_001, ["'buckets[0].frames'", "at most 10000", "10001"]),
         (["buckets", 0, "tokens"], 2, ["'buckets[0].tokens'", "at least 3"]),
         (["buckets", 0, "tokens"], 128.0, ["'buckets[0].tokens'", "integer", "128.0"]),
         (["buckets", 0, "frames"], 0, ["'buckets[0].frames'", "at least 1"]),

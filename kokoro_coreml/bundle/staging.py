@@ -33,6 +33,7 @@ _REASONS = {
     errno.EPERM: "permission denied",
     errno.ENOLCK: "its file system has no locks",
 }
+_MANIFEST_KEYS = {"schema_version", "project_version", "recipe", "packages", "files"}
 _NEXT = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
@@ -72,18 +73,20 @@ def staged(out: Path, *, force: bool, need_bytes: int = DEFAULT_NEED_BYTES) -> I
             _sync(new)
             _move(work, final, force=force)
         finally:
-            # removed before the lock is given up, so that the next writer finds nothing of ours
-            shutil.rmtree(work, ignore_errors=True)
+            # removed before the lock is given up, so that the next writer finds nothing of ours;
+            # kept where the earlier bundle is still in it, for `_recover` to put back
+            if final.exists() or not (work / "earlier").exists():
+                shutil.rmtree(work, ignore_errors=True)
             os.close(lock)
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether a folder was written by this project: its manifest has a schema version."""
+    """Whether a folder was written by this project, by the keys of its manifest."""
     try:
         raw = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(raw, dict) and isinstance(raw.get("schema_version"), int)
+    return isinstance(raw, dict) and raw.keys() >= _MANIFEST_KEYS
 
 
 def _claim(final: Path) -> tuple[Path, int]:

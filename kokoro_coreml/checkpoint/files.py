@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -31,6 +32,9 @@ MALFORMED = (
     TypeError,
     ImportError,
     OverflowError,
+    AssertionError,
+    RecursionError,
+    struct.error,
     zipfile.BadZipFile,
 )
 """What `torch.load(weights_only=True)` raises on files that are refused, cut short or foreign."""

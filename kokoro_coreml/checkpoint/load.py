@@ -153,6 +153,7 @@ def _from_file(
     files = {path.name: sha256_of(path) for path in (config_path, weights)}
     for name, found in files.items():
         check_digest(name, found, sha256)
+    _check_pins(files, sha256 or {})
     text = config_path.read_bytes()
     config = ModelConfig.from_json(text, source=config_path.name)
     digest = files[weights.name]
@@ -206,3 +207,13 @@ def _only_weights(folder: Path) -> Path:
             f"and {CONFIG_NAME}, found {', '.join(found or names[:10]) or 'an empty folder'}"
         )
     return folder / found[0]
+
+
+def _check_pins(files: Mapping[str, str], sha256: Mapping[str, str]) -> None:
+    """Pins are for all files or for none, so that a misspelt name cannot leave one unpinned."""
+    pins = {name for name in sha256 if not name.startswith("voices/")}
+    if pins and pins != set(files):
+        raise CheckpointError(
+            f"SHA-256 is pinned for {sorted(pins)}, but the files are {sorted(files)}; "
+            "pin each of them by its name"
+        )

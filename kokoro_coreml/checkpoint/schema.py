@@ -195,6 +195,8 @@ def _tensor(value: object, shape: tuple[int, ...], name: str, problems: list[str
         problems.append(f"{name}: expected a tensor, found {type(value).__name__}")
     elif tuple(value.shape) != shape:
         problems.append(f"{name}: expected shape {list(shape)}, found {list(value.shape)}")
+    elif value.layout != torch.strided or value.is_meta or value.is_quantized:
+        problems.append(f"{name}: expected a plain dense tensor, found {value.layout}")
     elif not value.is_floating_point():
         problems.append(f"{name}: expected floating point, found {value.dtype}")
     else:

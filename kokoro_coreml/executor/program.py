@@ -24,6 +24,9 @@ PRECISIONS = ("float32",)
 OnOperation = Callable[[Operation, tuple[Tensor, ...]], None]
 """Called after each operation with its results; they must not be changed."""
 
+_DESCRIBED_TYPES = {"fp16": 0x10010, "fp32": 0x10020, "fp64": 0x10040, "int32": 0x20020}
+"""`ArrayFeatureType.ArrayDataType` of the model specification, by MIL type."""
+
 _FOLDED = "constexpr_"
 """Operations whose names start so are evaluated once, at load, and their result is kept."""
 
@@ -343,6 +346,11 @@ def _check_interface(
             )
         for name, spec in specs.items():
             shape = tuple(int(d) for d in described[name].type.multiArrayType.shape)
+            code = described[name].type.multiArrayType.dataType
+            if (wanted := _DESCRIBED_TYPES.get(spec.dtype)) is not None and code != wanted:
+                raise PackageError(
+                    f"{kind} '{name}': the model description has type {code:#x}, the program {spec}"
+                )
             if shape and spec.shape and not spec.admits_shape(shape):
                 raise PackageError(
                     f"{kind} '{name}': the model description says {list(shape)}, the program {spec}"

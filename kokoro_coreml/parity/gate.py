@@ -26,7 +26,16 @@ SNR_CAP_DB = 999.0
 LEVEL_DB = 0.1
 """Largest difference in level; a missing window sum would show as 3.5 dB."""
 
-AT_MOST = ("log_spectral_distance_db", "level_difference_db", "duration_errors", "padding_peak")
+UNMOVED_DB = 60.0
+"""Two runs closer than this were not told apart by what differs in their inputs."""
+
+AT_MOST = (
+    "unmoved_by_phases_db",
+    "log_spectral_distance_db",
+    "level_difference_db",
+    "duration_errors",
+    "padding_peak",
+)
 """Metrics whose threshold is an upper bound; of the others it is a lower one."""
 
 
@@ -53,9 +62,18 @@ def leg(name: str, metrics: Mapping[str, float], thresholds: Mapping[str, float]
 
 
 def package_against_rewrite(
-    name: str, stage: Stage, spoken: Spoken, case: Case, thresholds: Thresholds
+    name: str, stage: Stage, spoken: Spoken, plain: Spoken, case: Case, thresholds: Thresholds
 ) -> LegRecord:
-    """Leg 4: the saved package, executed in float32, against the module it was traced from."""
+    """Leg 4: the saved package, executed in float32, against the module it was traced from.
+
+    Args:
+        name: of the leg.
+        stage: what was saved.
+        spoken: what the package said to `case`, whose phases are not 0.
+        plain: what it said to the same case with phases of 0, which must be something else.
+        case: the utterance.
+        thresholds: of the recipe.
+    """
     with torch.inference_mode():
         eager = speak(_Eager(stage), case.utterance, stage.bucket.tokens)
     return leg(
@@ -63,8 +81,13 @@ def package_against_rewrite(
         {
             "duration_errors": _errors(eager.durations, spoken.durations),
             "rewrite_snr_db": _snr(eager.audio, spoken.audio),
+            "unmoved_by_phases_db": _snr(plain.audio, spoken.audio),
         },
-        {"duration_errors": 0.0, "rewrite_snr_db": thresholds.rewrite_snr_db},
+        {
+            "duration_errors": 0.0,
+            "rewrite_snr_db": thresholds.rewrite_snr_db,
+            "unmoved_by_phases_db": UNMOVED_DB,
+        },
     )
 
 

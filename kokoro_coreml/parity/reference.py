@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -23,15 +23,25 @@ class InjectedNoise(TorchFunctionMode):
     """Hands out given noise wherever upstream draws some.
 
     `SineGen` draws `rand` once for phases (never read) and `randn_like` once for the harmonics;
-    `SourceModuleHnNSF` draws `randn_like` once more and drops it. Any other draw is an error, so a
-    new upstream version cannot slip by.
+    `SourceModuleHnNSF` draws `randn_like` once more and drops it. Any other draw moves torch's own
+    generator, which is an error on leaving, so a new upstream version cannot slip by.
     """
 
-    def __init__(self, noise: Tensor) -> None:
-        """`noise`: unit noise, [1, at least as many samples as will be asked for, 9]."""
+    def __init__(self, noise: Tensor | int) -> None:
+        """`noise`: unit noise [1, at least as many samples as will be asked for, 9], or a seed."""
         super().__init__()
         self.noise = noise
-        self.draws = 0
+
+    def __enter__(self) -> Self:
+        """Remember the state of torch's generator."""
+        self.state = torch.get_rng_state()
+        return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+        """Refuse a draw that passed by; raises `ParityError`."""
+        super().__exit__(kind, value, trace)  # type: ignore[no-untyped-call]
+        if kind is None and not torch.equal(self.state, torch.get_rng_state()):
+            raise ParityError("upstream drew noise by a call that is not known")
 
     def __torch_function__(
         self,
@@ -51,9 +61,10 @@ class InjectedNoise(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _noise_like(self, like: Tensor) -> Tensor:
-        self.draws += 1
         if like.shape[-1] != HARMONICS:
             return torch.zeros_like(like)
+        if isinstance(self.noise, int):
+            return source_noise(self.noise, like.shape[1]).to(like.dtype)
         if like.shape[1] > self.noise.shape[1]:
             raise ParityError(
                 f"upstream asked for {like.shape[1]} samples of noise, {self.noise.shape[1]} given"
@@ -111,15 +122,9 @@ class Reference:
             noise: unit noise [1, samples, 9], or the seed to make it from.
             speed: 1 is the voice's own pace.
         """
-        if isinstance(noise, int):
-            noise = source_noise(noise, self._longest(len(input_ids), speed))
         ids = torch.tensor([input_ids], dtype=torch.long)
         with torch.inference_mode(), InjectedNoise(noise):
             audio, durations = self.model.forward_with_tokens(
                 ids, torch.from_numpy(np.array(ref_s, dtype=np.float32)), speed
             )
         return ReferenceSpeech(audio.numpy().reshape(-1), durations.numpy().reshape(-1))
-
-    def _longest(self, tokens: int, speed: float) -> int:
-        frames = int(np.ceil(self.config.max_dur / speed) + 1) * tokens
-        return frames * self.config.samples_per_frame

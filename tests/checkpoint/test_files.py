@@ -146,11 +146,41 @@ def test_pth_of_another_make_is_refused(folder: Path, content: Any) -> None:
 
 def test_pin_that_differs_names_file_and_both_digests(tiny_folder: Path) -> None:
     found = hashlib.sha256((tiny_folder / "tiny.pth").read_bytes()).hexdigest()
-    load_checkpoint(tiny_folder, sha256={"tiny.pth": found.upper()})
+    config = hashlib.sha256((tiny_folder / "config.json").read_bytes()).hexdigest()
+    load_checkpoint(tiny_folder, sha256={"tiny.pth": found.upper(), "config.json": config})
     with pytest.raises(CheckpointError, match=rf"tiny\.pth: SHA-256 is {found}, expected 0000"):
         load_checkpoint(tiny_folder, sha256={"tiny.pth": "0" * 64})
     with pytest.raises(CheckpointError, match=r"config\.json: SHA-256"):
         load_checkpoint(tiny_folder, sha256={"config.json": "0" * 64})
+
+
+def test_a_misspelt_pin_does_not_leave_a_file_unpinned(tiny_folder: Path) -> None:
+    found = hashlib.sha256((tiny_folder / "tiny.pth").read_bytes()).hexdigest()
+    with pytest.raises(CheckpointError, match=r"pin each of them"):
+        load_checkpoint(tiny_folder, sha256={"tiny.pth": found})
+    with pytest.raises(CheckpointError, match=r"tiny\.phtt"):
+        load_checkpoint(tiny_folder, sha256={"tiny.phtt": "0" * 64})
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_every_truncation_and_flipped_byte_is_a_checkpoint_error(
+    folder: Path, zipped: bool
+) -> None:
+    path = folder / "w.pth"
+    torch.save(
+        {"bert_encoder": {"weight": torch.ones(2, 2), "bias": torch.ones(2)}},
+        path,
+        _use_new_zipfile_serialization=zipped,
+    )
+    whole = path.read_bytes()
+    step = max(1, len(whole) // 150)
+    damaged = [whole[:k] for k in range(0, len(whole), step)]
+    for k in range(0, len(whole), step):
+        damaged.append(whole[:k] + bytes([whole[k] ^ 0xFF]) + whole[k + 1 :])
+    for data in damaged:
+        path.write_bytes(data)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(folder)
 
 
 def test_folder_with_several_weights_lists_them(folder: Path) -> None:

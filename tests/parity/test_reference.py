@@ -108,6 +108,28 @@ def test_an_unexpected_draw_is_an_error(draw: Any) -> None:
         draw()
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: torch.empty(3).normal_(),
+        lambda: torch.empty(3).uniform_(),
+        lambda: torch.randint(0, 9, (3,)),
+        lambda: torch.randperm(3),
+        lambda: torch.nn.functional.dropout(torch.ones(99), training=True),
+    ],
+)
+def test_a_draw_that_passes_by_is_an_error_on_leaving(draw: Any) -> None:
+    with pytest.raises(ParityError, match="not known"), InjectedNoise(0):
+        draw()
+
+
+def test_a_seed_draws_what_its_tensor_holds() -> None:
+    like = torch.empty(1, 20, HARMONICS)
+    with InjectedNoise(7):
+        drawn = torch.randn_like(like)
+    assert torch.equal(drawn, source_noise(7, 20))
+
+
 def test_a_draw_that_a_new_upstream_adds_is_an_error(
     tiny_reference: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
