@@ -59,7 +59,7 @@ def _install(extra: str) -> None:
             raise
     print("installing (a few minutes the first time)", flush=True)
     # torch first and by itself: a range in another package must not draw in a larger build
-    quietly = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    quietly = ["-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     _run("python", *quietly, _pinned("torch"))
     _run("python", *quietly, "--editable", f".[{extra}]")
 

@@ -424,7 +424,8 @@ def test_the_next_voice_row_is_a_fault_too(quick, monkeypatch):
 def test_a_fault_without_an_earlier_bundle_leaves_nothing(quick, monkeypatch):
     monkeypatch.setattr(VoicePack, "row", lambda self, count: self.data[count : count + 1].copy())
     recipe = load_recipe(write_recipe(quick.folder / "tiny.toml"))
-    with pytest.raises(ParityError, match=r"sample at speed 1 on KokoroComplete_32x200.*audio_snr_db"):
+    leg = r"sample at speed 1 on KokoroComplete_32x200.*audio_snr_db"
+    with pytest.raises(ParityError, match=leg):
         conversion.convert(recipe, checkpoint=str(quick.checkpoint), out=quick.out)
     assert list(quick.out.parent.iterdir()) == []
 
