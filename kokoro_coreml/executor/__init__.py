@@ -1,11 +1,10 @@
 """Runs a saved `.mlpackage` without a Mac, from its protobuf and weight file alone.
 
 coremltools' own loader re-runs type inference and can so hide an artifact's error; here nothing but
-its protobuf classes is used, and every declared type and shape is asserted. In the float32 mode
-fp16-declared tensors are computed and kept in float32, so what is judged is the program, not its
-rounding.
+its protobuf classes is used, and every declared type and shape is asserted. What is rounded on the
+way is decided by the numeric mode: see `precision`.
 
-    program = Program.load("Model.mlpackage")
+    program = Program.load("Model.mlpackage", precision="declared")
     outputs = program({"x": array}, capture=["some_intermediate"])
 """
 
@@ -16,23 +15,27 @@ from pathlib import Path
 
 import numpy as np
 
-from kokoro_coreml.errors import PackageError
 from kokoro_coreml.executor.graph import Operation
 from kokoro_coreml.executor.ops import OPS, REFUSED, OpDefinition, Parameter
 from kokoro_coreml.executor.package import Package
-from kokoro_coreml.executor.program import PRECISIONS, OnOperation, Program
-from kokoro_coreml.executor.types import TensorSpec
+from kokoro_coreml.executor.precision import PRECISIONS, Finding
+from kokoro_coreml.executor.program import Program, State
+from kokoro_coreml.executor.steps import OnOperation
+from kokoro_coreml.executor.types import StateSpec, TensorSpec
 
 __all__ = [
     "OPS",
     "PRECISIONS",
     "REFUSED",
+    "Finding",
     "OnOperation",
     "OpDefinition",
     "Operation",
     "Package",
     "Parameter",
     "Program",
+    "State",
+    "StateSpec",
     "TensorSpec",
     "run_package",
 ]
@@ -54,11 +57,6 @@ def run_package(
         precision: one of `PRECISIONS`.
 
     Raises:
-        PackageError: `precision` is not a numeric mode; see also `Program.load` and
-            `Program.__call__`.
+        PackageError: see `Program.load` and `Program.__call__`.
     """
-    if precision not in PRECISIONS:
-        raise PackageError(
-            f"precision {precision!r} does not exist; available: {', '.join(PRECISIONS)}"
-        )
-    return Program.load(path, function)(inputs)
+    return Program.load(path, function, precision=precision)(inputs)

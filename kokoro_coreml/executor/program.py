@@ -2,104 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kokoro_coreml.errors import PackageError
-from kokoro_coreml.executor.graph import Function, Operation, names_read, read_function
-from kokoro_coreml.executor.ops import OPS, OpDefinition, Parameter
+from kokoro_coreml.executor.graph import Function, Operation, read_function
+from kokoro_coreml.executor.interface import DescribedArray, check_interface
+from kokoro_coreml.executor.ops.control import StateBuffer
 from kokoro_coreml.executor.package import Package
-from kokoro_coreml.executor.types import TensorSpec, ValueSpec
-from kokoro_coreml.executor.values import Value, decode_value
-
-PRECISIONS = ("float32",)
-"""Numeric modes that exist."""
-
-OnOperation = Callable[[Operation, tuple[Tensor, ...]], None]
-"""Called after each operation with its results; they must not be changed."""
-
-_DESCRIBED_TYPES = {"fp16": 0x10010, "fp32": 0x10020, "fp64": 0x10040, "int32": 0x20020}
-"""`ArrayFeatureType.ArrayDataType` of the model specification, by MIL type."""
-
-_FOLDED = "constexpr_"
-"""Operations whose names start so are evaluated once, at load, and their result is kept."""
-
-_EVALUATION_ERRORS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    IndexError,
-    ArithmeticError,
-    NotImplementedError,
-    MemoryError,
-)
-"""What torch and the operator functions raise for arguments that do not fit an operation."""
+from kokoro_coreml.executor.precision import Finding, Numerics
+from kokoro_coreml.executor.steps import OnOperation, Preparer, Run
+from kokoro_coreml.executor.types import StateSpec, TensorSpec, ValueSpec
+from kokoro_coreml.executor.values import Value
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One operation made ready: constants converted, the rest looked up at each call."""
+class State:
+    """What a function with states keeps from one call to the next; begins with zeros."""
 
-    operation: Operation
-    definition: OpDefinition
-    fixed: Mapping[str, Any]
-    dynamic: tuple[tuple[Parameter, tuple[str, ...]], ...]
-    dead: tuple[str, ...]
-    """Values no later operation reads."""
+    def __init__(self, specs: Mapping[str, StateSpec]) -> None:
+        """`specs`: declared type of each state, by name."""
+        self._specs = dict(specs)
+        self.buffers = {
+            name: StateBuffer(
+                torch.zeros([int(d or 0) for d in s.tensor.shape]).to(s.tensor.carrier)
+            )
+            for name, s in specs.items()
+        }
 
-    def run(self, values: Mapping[str, Value]) -> tuple[Tensor, ...]:
-        try:
-            arguments = dict(self.fixed)
-            for parameter, names in self.dynamic:
-                bound = tuple(values[n] for n in names)
-                arguments[parameter.name] = parameter.convert(
-                    bound if parameter.variadic else bound[0]
-                )
-            result = self.definition.function(**arguments)
-        except _EVALUATION_ERRORS as error:
-            raise PackageError(f"{self.operation} failed: {error}") from error
-        results = result if isinstance(result, tuple) else (result,)
-        _check_results(self.operation, results)
-        return results
+    def read(self, name: str) -> np.ndarray:
+        """A copy of one state; PackageError if there is no such state."""
+        return _to_numpy(self._buffer(name).value)
+
+    def write(self, name: str, array: np.ndarray) -> None:
+        """Replace one state; PackageError if it does not exist or the array does not fit it."""
+        buffer = self._buffer(name)
+        buffer.value = _from_numpy(f"state '{name}'", self._specs[name].tensor, array)
+
+    def _buffer(self, name: str) -> StateBuffer:
+        if name not in self.buffers:
+            known = ", ".join(self.buffers) or "none"
+            raise PackageError(f"there is no state '{name}'; there are: {known}")
+        return self.buffers[name]
 
 
 class Program:
     """One function of a saved package, ready to run.
 
-    Numbers: every floating-point tensor, fp16-declared ones included, is computed and kept in
-    float32; declared shapes and the kind of each type are asserted after every operation.
+    Declared shapes and the kind of each type are asserted after every operation. Floats are carried
+    in float32; what is rounded on the way is decided by the numeric mode (`precision`).
     """
 
-    def __init__(self, package: Package, function: str = "main") -> None:
+    def __init__(
+        self, package: Package, function: str = "main", *, precision: str = "float32"
+    ) -> None:
         """Prepare `function`; see `load`."""
+        began = time.perf_counter()
+        self._numerics = Numerics(precision)
         self._function: Function = read_function(package.program, function)
-        self._constants: dict[str, Value] = {}
-        self._steps: list[_Step] = []
+        self._outputs = self._output_specs()
+        self._described: dict[str, DescribedArray] = check_interface(
+            package.model.description,
+            function,
+            self._function.inputs,
+            self._outputs,
+            {name: spec.tensor for name, spec in self._function.states.items()},
+        )
         with torch.inference_mode():
-            self._prepare(package)
-        self._outputs = {n: self._output_spec(n) for n in self._function.output_names}
-        _check_interface(package.model.description, self._function, self._outputs)
+            preparer = Preparer(package, self._function.ios, self._numerics)
+            self._body = preparer.block(self._function.body, {})
+        self._folding_findings = tuple(preparer.folding.findings)
+        self._findings: tuple[Finding, ...] = self._folding_findings
+        self.load_seconds = time.perf_counter() - began
+        """What it took to parse the function and decode its constants."""
+        self.run_seconds: float | None = None
+        """What the last call took, inputs and outputs included; None before the first."""
 
     @classmethod
-    def load(cls, path: str | Path, function: str = "main") -> Program:
+    def load(
+        cls, path: str | Path, function: str = "main", *, precision: str = "float32"
+    ) -> Program:
         """Read a `.mlpackage`; decodes its constants, maps its float32 weights.
+
+        Args:
+            path: of the folder.
+            function: of a multifunction package.
+            precision: numeric mode, one of `PRECISIONS`.
 
         Raises:
             PackageError: the package is missing, corrupt or inconsistent, has no such function, or
-                holds operations that cannot be run (all are named).
+                holds operations that cannot be run (all are named); or there is no such mode.
         """
-        return cls(Package.load(path), function)
+        began = time.perf_counter()
+        program = cls(Package.load(path), function, precision=precision)
+        program.load_seconds = time.perf_counter() - began
+        return program
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
-        """Declared type of each input, by name."""
+        """Declared type of each input, by name; states are not among them."""
         return dict(self._function.inputs)
+
+    @property
+    def states(self) -> dict[str, StateSpec]:
+        """Declared type of each state, by name."""
+        return dict(self._function.states)
 
     @property
     def outputs(self) -> dict[str, TensorSpec]:
@@ -108,7 +119,7 @@ class Program:
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """All operations in order, constants included."""
+        """All operations in order, constants and nested ones included."""
         return self._function.operations
 
     @property
@@ -116,19 +127,37 @@ class Program:
         """The iOS version whose operation set the function declares."""
         return self._function.ios
 
+    @property
+    def precision(self) -> str:
+        """The numeric mode."""
+        return self._numerics.precision
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the mode `stress` reported at load and in the last call, in program order."""
+        return self._findings
+
+    def make_state(self) -> State:
+        """Fresh states, all zeros."""
+        return State(self._function.states)
+
     def __call__(
         self,
         inputs: Mapping[str, np.ndarray],
         *,
         capture: Collection[str] = (),
         on_operation: OnOperation | None = None,
+        state: State | None = None,
     ) -> dict[str, np.ndarray]:
         """Run the function.
 
         Args:
-            inputs: one array per declared input, of a numpy type and shape its declaration admits.
-            capture: names of intermediate values to return as well.
-            on_operation: called after each operation.
+            inputs: one array per declared input, of a numpy type and shape its declaration and
+                the model description admit; an optional one that has a default may be left out.
+            capture: names of intermediate values to return as well; inside a loop the last one.
+            on_operation: called after each operation; may replace its results.
+            state: from `make_state`, changed by the call; without it the states begin with zeros
+                and are forgotten.
 
         Returns:
             The outputs and the captured values. fp16-declared ones are float32 arrays, uint16 and
@@ -138,186 +167,96 @@ class Program:
             PackageError: an input is missing, unknown or of another type or shape; a captured name
                 does not exist; an operation fails, or its result is not what it declares.
         """
-        kept = {*self._function.output_names, *capture}
+        began = time.perf_counter()
         self._check_capture(capture)
+        run = Run(self._numerics, on_operation, frozenset(capture))
         with torch.inference_mode():
-            values: dict[str, Value] = dict(self._constants)
-            values.update(_bind_inputs(self._function.inputs, inputs))
-            for step in self._steps:
-                results = step.run(values)
-                for (name, _), result in zip(step.operation.outputs, results, strict=True):
-                    values[name] = result
-                if on_operation is not None:
-                    on_operation(step.operation, results)
-                for name in step.dead:
-                    if name not in kept:
-                        del values[name]
-        return {name: _to_numpy(values[name]) for name in sorted(kept)}
+            values: dict[str, Value] = dict(self._bind_inputs(inputs))
+            run.kept.update({name: values[name] for name in capture if name in values})
+            run.kept.update(
+                {n: self._body.constants[n] for n in capture if n in self._body.constants}
+            )
+            values.update((state or self.make_state()).buffers)
+            names = self._function.body.inputs
+            results = self._body.run(run, {}, tuple(values[name] for name, _ in names))
+        found = {**run.kept, **dict(zip(self._outputs, results, strict=True))}
+        self._findings = (*self._folding_findings, *run.findings)
+        self._check_reached(capture, found)
+        arrays = {name: _to_numpy(found[name]) for name in sorted(found)}
+        self.run_seconds = time.perf_counter() - began
+        return arrays
 
-    def _prepare(self, package: Package) -> None:
-        last_read = self._last_reads()
-        for operation, proto in zip(self._function.operations, self._function.protos, strict=True):
-            if operation.type == "const":
-                self._add_constant(operation, proto, package)
-                continue
-            step = self._bind(operation, proto, package, last_read)
-            if operation.type.startswith(_FOLDED) and not step.dynamic:
-                names = (name for name, _ in operation.outputs)
-                self._constants.update(zip(names, step.run({}), strict=True))
-            else:
-                self._steps.append(step)
-
-    def _add_constant(self, operation: Operation, proto: Any, package: Package) -> None:
-        if "val" not in proto.attributes or len(operation.outputs) != 1:
-            raise PackageError(f"{operation}: a constant needs one output and the attribute 'val'")
-        value = decode_value(proto.attributes["val"], package.read_blob, str(operation))
-        name, spec = operation.outputs[0]
-        _check_value(operation, name, spec, value)
-        self._constants[name] = value
-
-    def _bind(
-        self, operation: Operation, proto: Any, package: Package, last_read: Mapping[str, int]
-    ) -> _Step:
-        definition = OPS[operation.type]
-        fixed: dict[str, Any] = {}
-        dynamic: list[tuple[Parameter, tuple[str, ...]]] = []
-        bound = self._bindings(operation, proto, package)
-        for key, names in bound.items():
-            parameter = _parameter(operation, definition, key)
-            if not parameter.variadic and len(names) != 1:
-                raise PackageError(f"{operation}: '{key}' takes one value, {len(names)} are bound")
-            if all(n in self._constants for n in names):
-                values = tuple(self._constants[n] for n in names)
-                fixed[key] = _convert(operation, parameter, values)
-            else:
-                dynamic.append((parameter, names))
-        for parameter in definition.parameters.values():
-            if parameter.required and parameter.name not in bound:
-                raise PackageError(f"{operation}: the required '{parameter.name}' is not bound")
-        if definition.opset_parameter is not None:
-            fixed[definition.opset_parameter] = self.opset
-        dead = _dead(operation, last_read)
-        return _Step(operation, definition, fixed, tuple(dynamic), dead)
-
-    def _bindings(
-        self, operation: Operation, proto: Any, package: Package
-    ) -> dict[str, tuple[str, ...]]:
-        """Names of the values bound to each parameter; immediates become unnamed constants."""
-        bound: dict[str, tuple[str, ...]] = {}
-        for key, argument in proto.inputs.items():
-            names = list(operation.inputs[key])
-            for i, binding in enumerate(argument.arguments):
-                if not names[i]:
-                    names[i] = f"{operation.position}:{key}:{i}"
-                    where = f"{operation}, '{key}'"
-                    self._constants[names[i]] = decode_value(
-                        binding.value, package.read_blob, where
-                    )
-            bound[key] = tuple(names)
-        for key, value in proto.attributes.items():
-            if key == "name":
-                continue
-            if key in bound:
-                raise PackageError(f"{operation}: '{key}' is both an input and an attribute")
-            name = f"{operation.position}:{key}"
-            where = f"{operation}, attribute '{key}'"
-            self._constants[name] = decode_value(value, package.read_blob, where)
-            bound[key] = (name,)
-        return bound
-
-    def _last_reads(self) -> dict[str, int]:
-        last: dict[str, int] = {}
-        for operation in self._function.operations:
-            for name in names_read(operation):
-                last[name] = operation.position
-        return last
-
-    def _output_spec(self, name: str) -> TensorSpec:
-        specs: dict[str, ValueSpec] = dict(self._function.inputs)
-        for operation in self._function.operations:
+    def _output_specs(self) -> dict[str, TensorSpec]:
+        body = self._function.body
+        specs: dict[str, ValueSpec] = dict(body.inputs)
+        for operation in body.operations:
             specs.update(operation.outputs)
-        spec = specs[name]
-        if not isinstance(spec, TensorSpec):
-            raise PackageError(f"output '{name}' is a {spec}; only tensors are supported yet")
-        return spec
+        outputs: dict[str, TensorSpec] = {}
+        for name in body.outputs:
+            spec = specs[name]
+            if not isinstance(spec, TensorSpec):
+                raise PackageError(f"output '{name}' is a {spec}; only tensors can be returned")
+            if name in outputs:
+                raise PackageError(f"the output '{name}' is returned twice")
+            outputs[name] = spec
+        return outputs
+
+    def _bind_inputs(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        specs = self._function.inputs
+        given = {**self._defaults(), **inputs}
+        missing, unknown = sorted(set(specs) - set(given)), sorted(set(given) - set(specs))
+        if missing or unknown:
+            raise PackageError(
+                f"inputs do not match: missing {missing}, unknown {unknown}; "
+                f"expected {', '.join(f'{n}: {s}' for n, s in specs.items())}"
+            )
+        return {name: self._bind_input(name, spec, given[name]) for name, spec in specs.items()}
+
+    def _bind_input(self, name: str, spec: TensorSpec, array: np.ndarray) -> Tensor:
+        value = _from_numpy(f"input '{name}'", spec, array)
+        if name in self._described:
+            self._described[name].require(array.shape)
+        return self._numerics.input(spec, value)
+
+    def _defaults(self) -> dict[str, np.ndarray]:
+        found = {name: described.default_array() for name, described in self._described.items()}
+        return {name: array for name, array in found.items() if array is not None}
 
     def _check_capture(self, capture: Collection[str]) -> None:
         if isinstance(capture, str):
             raise TypeError("capture takes a collection of names, not one name")
-        known = {n for o in self.operations for n, _ in o.outputs} | set(self._function.inputs)
-        unknown = sorted(set(capture) - known)
+        specs: dict[str, ValueSpec] = dict(self._function.inputs)
+        specs.update(pair for operation in self.operations for pair in operation.outputs)
+        unknown = sorted(set(capture) - set(specs))
         if unknown:
             raise PackageError(f"cannot capture {', '.join(unknown)}: no such value in the program")
+        other = sorted(n for n in capture if not isinstance(specs[n], TensorSpec))
+        if other:
+            raise PackageError(f"cannot capture {', '.join(other)}: not a tensor")
+
+    def _check_reached(self, capture: Collection[str], found: Mapping[str, Value]) -> None:
+        lost = sorted(set(capture) - set(found))
+        if lost:
+            raise PackageError(
+                f"cannot capture {', '.join(lost)}: the block that computes it was not run"
+            )
 
 
-def _parameter(operation: Operation, definition: OpDefinition, key: str) -> Parameter:
-    parameter = definition.parameters.get(key)
-    if parameter is None:
-        known = ", ".join(definition.parameters)
-        raise PackageError(f"{operation} has no parameter '{key}'; it has: {known}")
-    return parameter
+def _zeros(spec: TensorSpec) -> Tensor:
+    return torch.zeros([size or 0 for size in spec.shape], dtype=spec.carrier)
 
 
-def _convert(operation: Operation, parameter: Parameter, values: tuple[Value, ...]) -> Any:
-    try:
-        return parameter.convert(values if parameter.variadic else values[0])
-    except _EVALUATION_ERRORS as error:
-        raise PackageError(f"{operation}, '{parameter.name}': {error}") from error
-
-
-def _dead(operation: Operation, last_read: Mapping[str, int]) -> tuple[str, ...]:
-    """Values read here for the last time, and results nobody reads."""
-    read = {n for n in names_read(operation) if last_read[n] == operation.position}
-    unread = {n for n, _ in operation.outputs if n not in last_read}
-    return tuple(sorted(read | unread))
-
-
-def _check_results(operation: Operation, results: tuple[Tensor, ...]) -> None:
-    if len(results) != len(operation.outputs):
-        raise PackageError(
-            f"{operation} declares {len(operation.outputs)} results but gave {len(results)}"
-        )
-    for (name, spec), result in zip(operation.outputs, results, strict=True):
-        _check_value(operation, name, spec, result)
-
-
-def _check_value(operation: Operation, name: str, spec: ValueSpec, value: Value) -> None:
-    if not isinstance(spec, TensorSpec):
-        if isinstance(value, Tensor):
-            raise PackageError(f"{operation}: '{name}' is declared a {spec} but is a tensor")
-        return
-    if not isinstance(value, Tensor):
-        found = type(value).__name__
-    elif value.dtype == spec.carrier and spec.admits_shape(tuple(value.shape)):
-        return
-    else:
-        found = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-    raise PackageError(f"{operation}: '{name}' is declared {spec} but is {found}")
-
-
-def _bind_inputs(
-    specs: Mapping[str, TensorSpec], inputs: Mapping[str, np.ndarray]
-) -> dict[str, Tensor]:
-    missing, unknown = sorted(set(specs) - set(inputs)), sorted(set(inputs) - set(specs))
-    if missing or unknown:
-        raise PackageError(
-            f"inputs do not match: missing {missing}, unknown {unknown}; "
-            f"expected {', '.join(f'{n}: {s}' for n, s in specs.items())}"
-        )
-    return {name: _bind_input(name, spec, inputs[name]) for name, spec in specs.items()}
-
-
-def _bind_input(name: str, spec: TensorSpec, array: np.ndarray) -> Tensor:
+def _from_numpy(where: str, spec: TensorSpec, array: np.ndarray) -> Tensor:
     if not isinstance(array, np.ndarray):
-        raise PackageError(f"input '{name}': expected a numpy array, found {type(array).__name__}")
+        raise PackageError(f"{where}: expected a numpy array, found {type(array).__name__}")
     if array.dtype not in spec.numpy_dtypes:
         expected = " or ".join(str(d) for d in spec.numpy_dtypes)
         raise PackageError(
-            f"input '{name}': expected an array of {expected}, found {array.dtype}; convert "
+            f"{where}: expected an array of {expected}, found {array.dtype}; convert "
             f"it with .astype(numpy.{spec.numpy_dtypes[-1]})"
         )
     if not spec.admits_shape(array.shape):
-        raise PackageError(f"input '{name}': expected {spec}, found shape {list(array.shape)}")
+        raise PackageError(f"{where}: expected {spec}, found shape {list(array.shape)}")
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.int64)
     return torch.from_numpy(np.array(array, order="C")).to(spec.carrier)
@@ -327,31 +266,3 @@ def _to_numpy(value: Value) -> np.ndarray:
     if not isinstance(value, Tensor):
         return np.asarray(value)
     return value.contiguous().numpy().copy()
-
-
-def _check_interface(
-    description: Any, function: Function, outputs: Mapping[str, TensorSpec]
-) -> None:
-    """Compare the model description, which an app sees, with what the program declares."""
-    for candidate in description.functions:
-        if candidate.name == function.name:
-            description = candidate
-    pairs = (("input", description.input, function.inputs), ("output", description.output, outputs))
-    for kind, features, specs in pairs:
-        described = {f.name: f for f in features}
-        if set(described) != set(specs):
-            raise PackageError(
-                f"the model description has the {kind}s {sorted(described)}, "
-                f"but function '{function.name}' has {sorted(specs)}"
-            )
-        for name, spec in specs.items():
-            shape = tuple(int(d) for d in described[name].type.multiArrayType.shape)
-            code = described[name].type.multiArrayType.dataType
-            if (wanted := _DESCRIBED_TYPES.get(spec.dtype)) is not None and code != wanted:
-                raise PackageError(
-                    f"{kind} '{name}': the model description has type {code:#x}, the program {spec}"
-                )
-            if shape and spec.shape and not spec.admits_shape(shape):
-                raise PackageError(
-                    f"{kind} '{name}': the model description says {list(shape)}, the program {spec}"
-                )

@@ -112,7 +112,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class OpaqueSpec:
-    """A declared value that is not a numeric tensor: a string, list, tuple, dictionary or state."""
+    """A declared value that is not a numeric tensor: a string, list, tuple or dictionary."""
 
     kind: str
 
@@ -120,7 +120,17 @@ class OpaqueSpec:
         return self.kind
 
 
-ValueSpec = TensorSpec | OpaqueSpec
+@dataclass(frozen=True)
+class StateSpec:
+    """A declared state: a tensor that lives from one call to the next."""
+
+    tensor: TensorSpec
+
+    def __str__(self) -> str:
+        return f"state<{self.tensor}>"
+
+
+ValueSpec = TensorSpec | OpaqueSpec | StateSpec
 
 
 def value_spec(value_type: Any, where: str) -> ValueSpec:
@@ -132,6 +142,11 @@ def value_spec(value_type: Any, where: str) -> ValueSpec:
     kind = value_type.WhichOneof("type")
     if kind is None:
         raise PackageError(f"{where}: no type is declared")
+    if kind == "stateType":
+        wrapped = value_spec(value_type.stateType.wrappedType, f"{where}, the state's content")
+        if not isinstance(wrapped, TensorSpec) or None in wrapped.shape:
+            raise PackageError(f"{where}: a state of {wrapped} is not supported")
+        return StateSpec(wrapped)
     if kind != "tensorType":
         return OpaqueSpec(kind.removesuffix("Type"))
     tensor = value_type.tensorType

@@ -144,7 +144,7 @@ def test_float32_weights_are_not_copied(tmp_path):
     weight = floats(64, 32)
     path = save(lambda x: mb.linear(x=x, weight=weight), [floats(2, 32)], tmp_path / "m.mlpackage")
     package = Package.load(path)
-    (step,) = Program(package)._steps
+    (step,) = Program(package)._body.steps
     (file,) = package._files.values()
     assert np.shares_memory(step.fixed["weight"].numpy(), file._bytes)
 

@@ -3,6 +3,7 @@
 from kokoro_coreml.executor.ops import (
     activation,
     compression,
+    control,
     conv,
     elementwise,
     gather,
@@ -29,6 +30,7 @@ __all__ = [
     "Parameter",
     "activation",
     "compression",
+    "control",
     "conv",
     "elementwise",
     "gather",

@@ -7,7 +7,9 @@ say what each argument must be turned into before the call:
     int, float, bool, str               a scalar constant, or a tensor of one element at run time
     Ints, Bools                         a tuple, from a tensor of rank 0 or 1
     Annotated[Tensor, f]                `f(tensor)`; for a constant computed once, at load
+    Value, Values                       whatever is bound: a tensor, a string, a list or a state
     Opset                               not an argument: the function's opset as an iOS version
+    Blocks                              not an argument: the operation's nested blocks, as functions
 
 So a signature *is* the table entry. Constants are converted once per program, when it is loaded.
 """
@@ -27,8 +29,14 @@ from torch import Tensor
 Ints = tuple[int, ...]
 Bools = tuple[bool, ...]
 Tensors = tuple[Tensor, ...]
+Value = NewType("Value", object)
+Values = tuple[Value, ...]
 Opset = NewType("Opset", int)
-Result = Tensor | tuple[Tensor, ...]
+Block = Callable[[tuple[Any, ...]], tuple[Any, ...]]
+"""Runs one nested block: values of its inputs in, values of its outputs out."""
+Blocks = NewType("Blocks", tuple[Block, ...])
+Result = Any
+"""A value, or a tuple with one value per result."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,6 +69,7 @@ class OpDefinition:
     function: Callable[..., Result] = field(compare=False)
     parameters: Mapping[str, Parameter]
     opset_parameter: str | None
+    blocks_parameter: str | None = None
 
     @property
     def doc(self) -> str:
@@ -90,9 +99,10 @@ def op(*names: str) -> Callable[[F], F]:
     """
 
     def register(function: F) -> F:
-        parameters, opset = _parameters(function)
+        parameters, injected = _parameters(function)
+        opset, blocks = injected.get(Opset), injected.get(Blocks)
         for name in names:
-            add(OpDefinition(name, _family(function), function, parameters, opset))
+            add(OpDefinition(name, _family(function), function, parameters, opset, blocks))
         return function
 
     return register
@@ -131,19 +141,23 @@ def _family(function: Callable[..., Any]) -> str:
     return function.__module__.rsplit(".", 1)[-1]
 
 
-def _parameters(function: Callable[..., Any]) -> tuple[dict[str, Parameter], str | None]:
+def _parameters(
+    function: Callable[..., Any],
+) -> tuple[dict[str, Parameter], dict[Any, str]]:
+    """MIL's parameters, and the names of those that the executor fills in, by their kind."""
     hints = typing.get_type_hints(function, include_extras=True)
     found: dict[str, Parameter] = {}
-    opset: str | None = None
+    injected: dict[Any, str] = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        if hints[name] is Opset:
-            opset = name
+        if hints[name] in (Opset, Blocks):
+            injected[hints[name]] = name
             continue
         required = parameter.default is inspect.Parameter.empty
         default = None if required else parameter.default
         convert = _converter(hints[name], f"{function.__name__}({name})")
-        found[name] = Parameter(name, required, default, hints[name] == Tensors, convert)
-    return found, opset
+        variadic = hints[name] in (Tensors, Values)
+        found[name] = Parameter(name, required, default, variadic, convert)
+    return found, injected
 
 
 def _converter(hint: Any, where: str) -> Callable[[Any], Any]:
@@ -166,6 +180,10 @@ def _tensor(value: Any) -> Tensor:
 
 def _tensors(value: Any) -> Tensors:
     return tuple(_tensor(v) for v in value)
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def _string(value: Any) -> str:
@@ -210,6 +228,8 @@ def _bools(value: Any) -> Bools:
 _CONVERTERS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Tensor, _tensor),
     (Tensors, _tensors),
+    (Value, _unchanged),
+    (Values, _unchanged),
     (Ints, _ints),
     (Bools, _bools),
     (str, _string),
