@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from kokoro_coreml.audio import write_wav
 from kokoro_coreml.bundle import normalise_package, seal, staged
@@ -44,22 +43,17 @@ from kokoro_coreml.parity.gate import (
     summarise,
 )
 from kokoro_coreml.parity.metrics import snr_db
-from kokoro_coreml.parity.reference import Reference, ReferenceSpeech
+from kokoro_coreml.parity.reference import Reference, ReferenceSpeech, upstream_inputs
 from kokoro_coreml.progress import SILENT, Reporter
 from kokoro_coreml.recipe import Bucket, Recipe, Sample
 from kokoro_coreml.stages import Port, Stage, complete_stage
 from kokoro_coreml.synthesis import Spoken, Utterance, speak
+from kokoro_coreml.threads import fixed_threads
 from kokoro_coreml.vocabulary import Vocabulary
 from kokoro_coreml.voices import VoicePack, load_voice
 
 PROBE_SPEED = 1.25
 """The sample is also checked this much faster, so that a package deaf to `speed` is found."""
-
-THREADS = 2
-"""A sum is split by thread, so their number decides the last bits of the sample and the metrics.
-
-Fixed, so that a bundle does not depend on how many cores the machine has.
-"""
 
 _MIL_TYPES = {"float32": "fp32", "int32": "int32"}
 
@@ -117,7 +111,7 @@ def convert(
     """
     return_large_blocks()
     room = DEFAULT_NEED_BYTES * len(recipe.buckets)
-    with _fixed_threads(), staged(out, force=force, need_bytes=room) as folder:
+    with fixed_threads(), staged(out, force=force, need_bytes=room) as folder:
         job = _Job(recipe, folder, reporter)
         weights = job.load(checkpoint)
         packs = job.voices(weights, voices)
@@ -311,12 +305,7 @@ def _with_phases(case: Case) -> Case:
 def _upstream_says(
     weights: Checkpoint, sample: Sample, voice: VoicePack, speed: float, seed: int
 ) -> ReferenceSpeech:
-    """What upstream makes of the phonemes; ids and voice row by its rules, not by our code.
-
-    Source: `kokoro.model.KModel.forward` and `kokoro.pipeline.KPipeline.infer`.
-    """
-    ids = [0, *(weights.config.vocab[phoneme] for phoneme in sample.phonemes), 0]
-    ref_s = voice.data[len(sample.phonemes) - 1][np.newaxis]
+    ids, ref_s = upstream_inputs(weights.config, sample.phonemes, voice)
     return Reference(weights).speak(ids, ref_s, noise=seed, speed=speed)
 
 
@@ -386,16 +375,6 @@ def _snr(reference: np.ndarray, candidate: np.ndarray) -> float:
     if reference.shape != candidate.shape:
         return float("nan")
     return snr_db(reference=reference, candidate=candidate)
-
-
-@contextmanager
-def _fixed_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _announce(result: ConversionResult, reporter: Reporter) -> None:

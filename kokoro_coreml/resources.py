@@ -1,6 +1,6 @@
 """Finds the data that lives outside the modules.
 
-In a checkout `convert/`, `patches/`, LICENSE and NOTICE are the top-level folders and files
+In a checkout `convert/`, `patches/`, `tests/suites/`, LICENSE and NOTICE are the folders and files
 themselves; in a wheel they travel as package data (`force-include` in pyproject.toml).
 """
 
@@ -22,6 +22,11 @@ def patches_folder() -> Path:
     return _shared("patches")
 
 
+def suites_folder() -> Path:
+    """Folder of the parity suites, `tests/suites/*.toml`, and of their `voices/`."""
+    return _shared("suites", checkout="tests/suites")
+
+
 def license_file() -> Path:
     """The project's licence, Apache-2.0."""
     return _shared("LICENSE")
@@ -41,9 +46,9 @@ def data_file(name: str) -> Path:
     return _existing(_DATA / name)
 
 
-def _shared(name: str) -> Path:
+def _shared(name: str, *, checkout: str | None = None) -> Path:
     packaged = _DATA / name
-    return packaged if packaged.exists() else _existing(_PACKAGE.parent / name)
+    return packaged if packaged.exists() else _existing(_PACKAGE.parent / (checkout or name))
 
 
 def _existing(path: Path) -> Path:

@@ -6,6 +6,7 @@ import errno
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from kokoro_coreml.audio import write_wav
 from kokoro_coreml.bundle import verify_files
 from kokoro_coreml.config import ModelConfig
+from kokoro_coreml.coreml import CoreMLWorker, require_mac
 from kokoro_coreml.errors import BundleError, PackageError, ParityError, PhonemeError, VoiceError
 from kokoro_coreml.executor import Program
 from kokoro_coreml.manifest import Manifest, VoiceRecord
@@ -27,8 +29,8 @@ from kokoro_coreml.voices import VoicePack
 
 FloatArray = NDArray[np.float32]
 
-BACKENDS = ("executor",)
-"""What can run a bundle's packages here."""
+BACKENDS = ("executor", "coreml")
+"""What can run a bundle's packages; `coreml` needs a Mac."""
 
 
 class Backend(Protocol):
@@ -172,30 +174,43 @@ class _Shape:
     bucket: Bucket
     package: Path
     function: str
+    compute_units: str
 
 
 class Synthesizer:
     """A bundle, ready to speak."""
 
     def __init__(
-        self, bundle: Path, *, backend: str = "executor", reporter: Reporter = SILENT
+        self,
+        bundle: Path,
+        *,
+        backend: str = "executor",
+        compute_units: str | None = None,
+        reporter: Reporter = SILENT,
     ) -> None:
         """Read a bundle and verify every file of it.
 
         Args:
             bundle: its folder.
             backend: one of `BACKENDS`.
+            compute_units: for `coreml`, one of `coreml.COMPUTE_UNITS`; None is the package's own.
             reporter: told of every step.
 
         Raises:
             BundleError: it is not a bundle, is not what was written, or has no `complete` package.
-            PackageError: the backend does not exist here.
+            PackageError: the backend does not exist here, or the compute units are not for it.
             CheckpointError: its configuration cannot be read.
         """
         if backend not in BACKENDS:
             raise PackageError(
                 f"backend {backend!r} cannot run a bundle here; available: {', '.join(BACKENDS)}"
             )
+        if backend == "coreml":
+            require_mac("--backend")
+        elif compute_units is not None:
+            raise PackageError(f"compute units are for the backend 'coreml', not for {backend!r}")
+        self._backend, self._compute_units = backend, compute_units
+        self._open = ExitStack()
         self.bundle, self.reporter = bundle, reporter
         with reporter.step(f"verify {bundle.name}"):
             self.manifest = verify_files(bundle)
@@ -203,7 +218,7 @@ class Synthesizer:
         self.config = ModelConfig.from_json(config, source=self.manifest.vocabulary)
         self.vocabulary = Vocabulary(self.config.vocab, self.manifest.max_phonemes)
         self._shapes = _shapes(bundle, self.manifest)
-        self._programs: dict[_Shape, Program] = {}
+        self._programs: dict[_Shape, Backend] = {}
 
     @property
     def voices(self) -> tuple[str, ...]:
@@ -264,10 +279,27 @@ class Synthesizer:
             f"bundle holds (tokens x frames: {buckets}); split the text"
         )
 
-    def _program(self, shape: _Shape) -> Program:
+    def close(self) -> None:
+        """Unload what was loaded; ends the processes of `coreml`."""
+        self._programs.clear()
+        self._open.close()
+
+    def __enter__(self) -> Synthesizer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _program(self, shape: _Shape) -> Backend:
         if shape not in self._programs:
-            self._programs[shape] = Program.load(shape.package, shape.function)
+            self._programs[shape] = self._load(shape)
         return self._programs[shape]
+
+    def _load(self, shape: _Shape) -> Backend:
+        if self._backend == "executor":
+            return Program.load(shape.package, shape.function)
+        units = self._compute_units or shape.compute_units
+        return self._open.enter_context(CoreMLWorker(shape.package, shape.function, units))
 
     def _voice(self, name: str | None) -> VoicePack:
         known = {record.name: record for record in self.manifest.voices}
@@ -338,6 +370,7 @@ def _shapes(bundle: Path, manifest: Manifest) -> list[_Shape]:
             Bucket(function.bucket.tokens, function.bucket.frames),
             bundle / package.file,
             function.name,
+            package.compute_units,
         )
         for package in manifest.packages
         if package.cut == "complete"

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 
-from kokoro_coreml import conversion
+from kokoro_coreml import conversion, threads
 from kokoro_coreml.audio import read_wav
 from kokoro_coreml.bundle import contents, staged, verify_files
 from kokoro_coreml.checkpoint import load as loading
@@ -136,7 +136,7 @@ def built(checkpoint, tmp_path_factory):
 
 @pytest.fixture
 def bench(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(conversion, "THREADS", 1)  # quicker where other processes run
+    monkeypatch.setattr(threads, "THREADS", 1)  # quicker where other processes run
     (tmp_path / "place").mkdir()
     return Bench(tmp_path, checkpoint, tmp_path / "place" / "bundle")
 
@@ -167,7 +167,7 @@ def untraced(bench, monkeypatch):
 
 def blend(folder):
     """A blend of the shipped voice and a file; its name holds `*` and `+`."""
-    source = ROOT / "tests/data/voices"
+    source = ROOT / "tests/suites/voices"
     other = next(p for p in source.iterdir() if p.stem == "am_michael")
     (folder / other.name).write_bytes(other.read_bytes())
     return f"af_heart*0.6+{folder / other.name}*0.4"

@@ -24,6 +24,7 @@ from kokoro_coreml.noise import source_noise
 from kokoro_coreml.parity.metrics import log_spectral_distance_db, snr_db
 from kokoro_coreml.parity.reference import Reference, ReferenceSpeech
 from kokoro_coreml.parity.stages import TAPS, stage_snr_db
+from kokoro_coreml.parity.suite import suite_voices_folder
 from kokoro_coreml.recipe import Bucket, Recipe, load_recipe
 from kokoro_coreml.stages import Port, Stage, complete_stage
 from kokoro_coreml.synthesis import Spoken, Utterance, speak
@@ -73,7 +74,7 @@ def programs(
 
 def _utterance(checkpoint: Checkpoint, sentence: Mapping[str, Any]) -> Utterance:
     ids = Vocabulary.from_config(checkpoint.config).encode(sentence["phonemes"])
-    voice = load_voice(sentence["voice"], config=checkpoint.config, search=[DATA / "voices"])
+    voice = load_voice(sentence["voice"], config=checkpoint.config, search=[suite_voices_folder()])
     return Utterance(tuple(ids), voice.row(len(sentence["phonemes"])))
 
 

@@ -146,8 +146,8 @@ def test_voice_and_speed_reach_the_network_and_the_samples_voice_is_the_default(
 def test_an_unknown_voice_backend_or_speed_is_refused(bundle, network):
     with pytest.raises(VoiceError, match=r"no voice 'am'; it has: af_heart, other"):
         Synthesizer(bundle).say("a", voice="am")
-    with pytest.raises(PackageError, match=r"'coreml'.*available: executor"):
-        Synthesizer(bundle, backend="coreml")
+    with pytest.raises(PackageError, match=r"'npu'.*available: executor, coreml"):
+        Synthesizer(bundle, backend="npu")
     for speed in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="speed"):
             Synthesizer(bundle).say("a", speed=speed)

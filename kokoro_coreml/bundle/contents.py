@@ -163,12 +163,13 @@ def build_manifest(
             voice=packs[0].name,
             speed=recipe.sample.speed,
         ),
-        tools=_tools(),
+        tools=tool_versions(),
         parity=parity,
         files={},
     )
 
 
-def _tools() -> dict[str, str]:
+def tool_versions() -> dict[str, str]:
+    """Versions of `TOOLS` and of Python, as installed."""
     versions = {name: importlib.metadata.version(name) for name in TOOLS}
     return versions | {"python": platform.python_version()}

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # read before parsing, because a usage error has to be reported in the form asked for
     edge = Edge(
-        json="--json" in given,
+        json=_wants_json(given),
         quiet="--quiet" in given or "-q" in given,
         debug="--debug" in given,
     )
@@ -81,6 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = "" if edge.debug else "; run again with --debug and report the traceback"
         message = f"{type(error).__name__}: {error}{hint}"
         return edge.failure(error, kind="defect in kokoro-coreml", message=message, code=DEFECT)
+
+
+def _wants_json(given: Sequence[str]) -> bool:
+    """Whether standard output is to hold JSON; `verify --json` takes the file to write to."""
+    if "--json" not in given:
+        return False
+    return "verify" not in given or given[given.index("--json") + 1 :][:1] == ["-"]
 
 
 def _print_version(wanted: bool) -> None:
@@ -167,6 +174,10 @@ def say(
         float, typer.Option(callback=_speed, help="1 is the voice's own pace, 2 twice as fast.")
     ] = 1.0,
     out: Annotated[Path, typer.Option(help="WAV file to write.")] = Path("speech.wav"),
+    backend: Annotated[str, typer.Option(help="executor, or coreml on a Mac.")] = "executor",
+    compute_units: Annotated[
+        str | None, typer.Option(help="For coreml: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier file.")] = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -178,7 +189,10 @@ def say(
         from kokoro_coreml.synthesis import Synthesizer, check_writable, write_speech
 
         check_writable(out, force=force)
-        speech = Synthesizer(bundle, reporter=edge.reporter).say(phonemes, voice=voice, speed=speed)
+        with Synthesizer(
+            bundle, backend=backend, compute_units=compute_units, reporter=edge.reporter
+        ) as synthesizer:
+            speech = synthesizer.say(phonemes, voice=voice, speed=speed)
         write_speech(out, speech, force=force, reporter=edge.reporter)
     text = f"{out}: {speech.seconds:.3f} s, voice {speech.voice}, bucket {speech.bucket}"
     edge.result({"file": str(out), **speech.to_dict()}, text)

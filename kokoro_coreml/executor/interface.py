@@ -25,7 +25,7 @@ _ARRAY_TYPES = {
 """MIL's and numpy's name of each `ArrayFeatureType.ArrayDataType`."""
 
 _MAX_LISTED = 8
-"""Shapes named in one message."""
+"""Shapes, or names, given in one message."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,9 @@ def _function(description: Any, name: str) -> Any:
         return description
     found = [f for f in description.functions if f.name == name]
     if len(found) != 1:
-        known = ", ".join(sorted(f.name for f in description.functions))
+        known = _listed(f.name for f in description.functions)
         raise PackageError(
-            f"the model description has {len(found)} functions named '{name}'; it has: {known}"
+            f"the model description has {len(found)} functions named '{name}'; it has {known}"
         )
     return found[0]
 
@@ -170,8 +170,8 @@ def _check_features(
     names = [f.name for f in features]
     if sorted(names) != sorted(specs):
         raise PackageError(
-            f"the model description has the {kind}s {sorted(names)}, "
-            f"but function '{function_name}' has {sorted(specs)}"
+            f"the model description has the {kind}s {_listed(names)}, "
+            f"but function '{function_name}' has {_listed(specs)}"
         )
     arrays = {}
     for feature in features:
@@ -258,6 +258,12 @@ def _default_value(array: Any, dtype: str, where: str) -> float | None:
         if not (limits.min <= value <= limits.max and value == int(value)):
             raise PackageError(f"{where}: the described default {value} is not an {dtype}")
     return value
+
+
+def _listed(names: Iterable[str]) -> str:
+    known = sorted(names)
+    more = f" and {len(known) - _MAX_LISTED} more" if len(known) > _MAX_LISTED else ""
+    return f"{known[:_MAX_LISTED]}{more}"
 
 
 def _shapes(allowed: tuple[tuple[SizeRange, ...], ...]) -> str:

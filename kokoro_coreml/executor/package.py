@@ -8,22 +8,31 @@ is used. Source of the weight file's layout: coremltools, `mlmodel/src/MILBlob/B
 from __future__ import annotations
 
 import json
+import math
+import stat
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from coremltools.proto import Model_pb2
 from google.protobuf.message import DecodeError
 
 from kokoro_coreml.errors import PackageError
 from kokoro_coreml.executor.types import ElementType
+from kokoro_coreml.executor.values import from_raw, packed_size
 
 BLOB_SENTINEL = 0xDEADBEEF
 BLOB_VERSION = 2
 BLOB_ALIGNMENT = 64
 """Bytes; header, metadata and data of a weight file all start on a multiple of it."""
+
+MAX_MANIFEST_BYTES = 2**20
+MAX_MODEL_BYTES = 2**25
+"""Of the protobuf, without weights; the whole of Kokoro takes 0.7 MB. In memory it can be 35 times
+as large, where empty messages are repeated."""
 
 _HEADER = struct.Struct("<II")  # count, version
 _METADATA = struct.Struct("<IIQQQ")  # sentinel, type, bytes, offset of the data, padding bits
@@ -36,10 +45,11 @@ class WeightFile:
     def __init__(self, path: Path) -> None:
         """Map `path` and check its header; PackageError if it is missing or foreign."""
         self.path = path
+        _regular(path, None)
         try:
             # Mode "c": torch wants writable memory, and the file must stay as it is.
             self._bytes = np.memmap(path, dtype=np.uint8, mode="c")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             raise PackageError(f"{path}: the weight file cannot be read ({error})") from error
         if self._bytes.size < BLOB_ALIGNMENT:
             raise PackageError(f"{path}: the weight file is truncated ({self._bytes.size} bytes)")
@@ -48,16 +58,19 @@ class WeightFile:
             raise PackageError(
                 f"{path}: weight storage version {version} found, {BLOB_VERSION} expected"
             )
+        self._read: set[int] = set()
+        self._taken = BLOB_ALIGNMENT
 
-    def read(self, offset: int, element: ElementType, size: int) -> np.ndarray:
-        """The `size` raw bytes of the blob whose metadata lies at `offset`; not copied.
+    def read(self, offset: int, element: ElementType, count: int) -> np.ndarray:
+        """The raw bytes of the `count` elements whose metadata lies at `offset`; not copied.
 
         Raises:
-            PackageError: the blob is outside the file, or not of this element type and size.
+            PackageError: the blob is outside the file, overlaps others, or is not of this element
+                type and size.
         """
         where = f"{self.path.name}, blob at {offset}"
         total = self._bytes.size
-        if offset % BLOB_ALIGNMENT or offset + BLOB_ALIGNMENT > total:
+        if offset % BLOB_ALIGNMENT or not BLOB_ALIGNMENT <= offset <= total - BLOB_ALIGNMENT:
             raise PackageError(
                 f"{where}: not the place of a blob in a file of {total} bytes (truncated file?)"
             )
@@ -70,14 +83,33 @@ class WeightFile:
             raise PackageError(
                 f"{where}: stored as blob type {kind}, but the program declares {element.name}"
             )
-        if stored != size or padding_bits >= 8:
-            raise PackageError(f"{where}: {stored} bytes stored, {size} expected for its type")
+        size = packed_size(element, count)
+        unused = 8 * size - element.bits * count
+        if (stored, padding_bits) != (size, unused):
+            raise PackageError(
+                f"{where}: {stored} bytes stored, {size} expected for {count} elements of "
+                f"{element.name}; {padding_bits} bits unused, {unused} expected"
+            )
         if start % BLOB_ALIGNMENT or start + stored > total:
             raise PackageError(
                 f"{where}: its data ({stored} bytes from {start}) is not inside the file of "
                 f"{total} bytes (truncated file?)"
             )
+        if start < BLOB_ALIGNMENT or offset - stored < start < offset + BLOB_ALIGNMENT:
+            raise PackageError(f"{where}: its data (from {start}) overlaps a header")
+        self._account(where, offset, stored)
         return self._bytes[start : start + stored]
+
+    def _account(self, where: str, offset: int, stored: int) -> None:
+        """Refuse blobs that together are larger than the file, so that decoding cannot explode."""
+        if offset not in self._read:
+            self._read.add(offset)
+            self._taken += BLOB_ALIGNMENT + stored
+        if self._taken > self._bytes.size:
+            raise PackageError(
+                f"{where}: the {len(self._read)} blobs read so far take {self._taken} bytes, the "
+                f"file has {self._bytes.size}; they overlap"
+            )
 
 
 @dataclass
@@ -88,6 +120,7 @@ class Package:
     model: Any
     _model_folder: Path
     _files: dict[Path, WeightFile] = field(default_factory=dict)
+    _decoded: dict[tuple[Path, int, str, int], torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path) -> Package:
@@ -101,9 +134,7 @@ class Package:
         model_path = _model_path(root)
         model = Model_pb2.Model()
         try:
-            model.ParseFromString(model_path.read_bytes())
-        except OSError as error:
-            raise PackageError(f"{model_path}: cannot be read ({error})") from error
+            model.ParseFromString(_contents(model_path, MAX_MODEL_BYTES))
         except DecodeError as error:
             raise PackageError(f"{model_path}: not a Core ML model ({error})") from error
         kind = model.WhichOneof("Type")
@@ -116,28 +147,37 @@ class Package:
         """The `MILSpec.Program`."""
         return self.model.mlProgram
 
-    def read_blob(self, file_name: str, offset: int, element: ElementType, size: int) -> np.ndarray:
-        """Raw bytes of one blob; see `WeightFile.read`."""
+    def read_blob(
+        self, file_name: str, offset: int, element: ElementType, shape: tuple[int, ...]
+    ) -> torch.Tensor:
+        """One blob as a tensor of `element`'s carrier type; see `WeightFile.read` for errors.
+
+        float32 stays mapped to the file. Every blob is decoded once, however often it is read, and
+        is kept as long as the package.
+        """
         if not file_name.startswith(_MODEL_PATH):
             raise PackageError(f"{self.path}: weight file {file_name!r} is not in {_MODEL_PATH}")
         path = _inside(self.path, self._model_folder / file_name.removeprefix(_MODEL_PATH))
-        if path not in self._files:
-            self._files[path] = WeightFile(path)
-        return self._files[path].read(offset, element, size)
+        count = math.prod(shape)
+        key = (path, offset, element.name, count)
+        if key not in self._decoded:
+            if path not in self._files:
+                self._files[path] = WeightFile(path)
+            raw = self._files[path].read(offset, element, count)
+            self._decoded[key] = from_raw(raw, element, (count,))
+        return self._decoded[key].reshape(shape)
 
 
 def _model_path(root: Path) -> Path:
-    manifest_path = root / "Manifest.json"
+    manifest_path = _inside(root, root / "Manifest.json")
     try:
-        manifest = json.loads(manifest_path.read_bytes())
-    except OSError as error:
-        raise PackageError(f"{manifest_path}: cannot be read ({error})") from error
+        manifest = json.loads(_contents(manifest_path, MAX_MANIFEST_BYTES))
     except (ValueError, RecursionError) as error:
         raise PackageError(f"{manifest_path}: not valid JSON ({error})") from error
     try:
         item = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
         relative = item["path"]
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError) as error:
         raise PackageError(f"{manifest_path}: names no root model ({error!r})") from error
     if not isinstance(relative, str):
         raise PackageError(f"{manifest_path}: the root model's path is {relative!r}")
@@ -150,5 +190,26 @@ def _inside(root: Path, path: Path) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise PackageError(f"{root}: {str(path)!r} is not a path ({error})") from error
     if not resolved.is_relative_to(root.resolve()):
-        raise PackageError(f"{root}: {path} leads out of the package")
+        raise PackageError(f"{root}: {str(path)!r} leads out of the package")
     return resolved
+
+
+def _regular(path: Path, limit: int | None) -> None:
+    """Refuse what is not a plain file: opening a pipe waits for ever, a device has no end."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise PackageError(f"{path}: cannot be read ({error})") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise PackageError(f"{path}: cannot be read (not a regular file)")
+    if limit is not None and status.st_size > limit:
+        raise PackageError(f"{path}: {status.st_size} bytes found, at most {limit} expected")
+
+
+def _contents(path: Path, limit: int) -> bytes:
+    _regular(path, limit)
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except OSError as error:
+        raise PackageError(f"{path}: cannot be read ({error})") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -176,15 +176,40 @@ class Program:
             run.kept.update(
                 {n: self._body.constants[n] for n in capture if n in self._body.constants}
             )
-            values.update((state or self.make_state()).buffers)
-            names = self._function.body.inputs
-            results = self._body.run(run, {}, tuple(values[name] for name, _ in names))
+            results = self._body.run(run, {}, self._arguments(values, state))
         found = {**run.kept, **dict(zip(self._outputs, results, strict=True))}
         self._findings = (*self._folding_findings, *run.findings)
         self._check_reached(capture, found)
         arrays = {name: _to_numpy(found[name]) for name in sorted(found)}
         self.run_seconds = time.perf_counter() - began
         return arrays
+
+    def iterate(
+        self, inputs: Mapping[str, np.ndarray]
+    ) -> Iterator[tuple[Operation, tuple[Tensor, ...]]]:
+        """Run the function step by step: yields each operation with its results once it has run.
+
+        Constants and operations of nested blocks are not among them. A result is freed after its
+        last use, unless the caller keeps it.
+
+        Raises:
+            PackageError: as `__call__` does.
+        """
+        run = Run(self._numerics)
+        with torch.inference_mode():
+            arguments = self._arguments(dict(self._bind_inputs(inputs)), None)
+        steps = self._body.iterate(run, {}, arguments)
+        while True:
+            with torch.inference_mode():
+                try:
+                    step = next(steps)
+                except StopIteration:
+                    return
+            yield step
+
+    def _arguments(self, values: dict[str, Value], state: State | None) -> tuple[Value, ...]:
+        values = {**values, **(state or self.make_state()).buffers}
+        return tuple(values[name] for name, _ in self._function.body.inputs)
 
     def _output_specs(self) -> dict[str, TensorSpec]:
         body = self._function.body

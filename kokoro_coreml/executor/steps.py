@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,6 +22,9 @@ OnOperation = Callable[[Operation, tuple[Tensor, ...]], tuple[Tensor, ...] | Non
 
 What it returns takes their place in the rest of the run; None leaves them.
 """
+
+Iteration = Generator[tuple[Operation, tuple[Value, ...]], None, tuple[Value, ...]]
+"""A run that stops after each operation."""
 
 _FOLDED = "constexpr_"
 """Operations whose names start so are evaluated once, at load, and their result is kept."""
@@ -104,7 +107,21 @@ class ReadyBlock:
     def run(
         self, run: Run, around: Mapping[str, Value], arguments: tuple[Value, ...]
     ) -> tuple[Value, ...]:
-        """Values of the block's outputs.
+        """Values of the block's outputs; arguments as in `iterate`."""
+        steps = self.iterate(run, around, arguments)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                outputs: tuple[Value, ...] = end.value
+                return outputs
+
+    def iterate(
+        self, run: Run, around: Mapping[str, Value], arguments: tuple[Value, ...]
+    ) -> Iteration:
+        """Yield each operation with its results as soon as it has run; return the outputs.
+
+        Operations of nested blocks are not yielded.
 
         Args:
             run: the call it belongs to.
@@ -128,6 +145,7 @@ class ReadyBlock:
                 values[name] = result
                 if name in run.wanted:
                     run.kept[name] = result
+            yield step.operation, results
             for name in step.dead:
                 values.pop(name, None)
         return tuple(values[name] for name in self.block.outputs)

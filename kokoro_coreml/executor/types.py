@@ -71,11 +71,18 @@ ELEMENT_TYPES: dict[int, ElementType] = {
     38: _element("uint6", 6, "|u1", torch.uint8, 13),
     39: _element("uint3", 3, "|u1", torch.uint8, 12),
 }
-"""By `MILSpec.DataType`; the 8-bit floats, uint64 and bfloat16 are refused by name."""
+"""By `MILSpec.DataType`; what else it numbers is refused, by name and with the reason."""
 
 STRING = 2
 BY_NAME: dict[str, ElementType] = {e.name: e for e in ELEMENT_TYPES.values()}
-_REFUSED = {13: "bfloat16", 34: "uint64", 40: "fp8e4m3fn", 41: "fp8e5m2", 0: "UNUSED_TYPE"}
+_NO_OPSET = "no operation set takes it, and coremltools writes none"
+_REFUSED = {
+    0: "UNUSED_TYPE is not supported: it names no type",
+    13: f"bfloat16 is not supported: {_NO_OPSET}",
+    34: "uint64 is not supported: torch has no wider integer to carry it in",
+    40: f"fp8e4m3fn is not supported: {_NO_OPSET}",
+    41: f"fp8e5m2 is not supported: {_NO_OPSET}",
+}
 
 
 @dataclass(frozen=True)
@@ -153,21 +160,20 @@ def value_spec(value_type: Any, where: str) -> ValueSpec:
     if tensor.dataType == STRING:
         return OpaqueSpec("string")
     element = element_type(tensor.dataType, where)
-    return TensorSpec(element.name, _shape(tensor, where))
+    return TensorSpec(element.name, declared_shape(tensor, where))
 
 
 def element_type(code: int, where: str) -> ElementType:
     """The element type numbered `code` in `MILSpec.DataType`; PackageError if it is unknown."""
     found = ELEMENT_TYPES.get(code)
     if found is None:
-        name = _REFUSED.get(code, f"number {code}")
-        raise PackageError(
-            f"{where}: element type {name} is not supported; known are {', '.join(BY_NAME)}"
-        )
+        reason = _REFUSED.get(code, f"number {code} is unknown")
+        raise PackageError(f"{where}: element type {reason}; known are {', '.join(BY_NAME)}")
     return found
 
 
-def _shape(tensor: Any, where: str) -> tuple[int | None, ...]:
+def declared_shape(tensor: Any, where: str) -> tuple[int | None, ...]:
+    """Dimensions of a `MILSpec.TensorType`; PackageError if they are absurd or of open rank."""
     if tensor.rank != len(tensor.dimensions):
         raise PackageError(
             f"{where}: rank is declared as {tensor.rank}, but {len(tensor.dimensions)} "
@@ -176,7 +182,7 @@ def _shape(tensor: Any, where: str) -> tuple[int | None, ...]:
     if tensor.rank > MAX_RANK:
         raise PackageError(f"{where}: rank {tensor.rank} is above {MAX_RANK}")
     shape = tuple(_dimension(d, where) for d in tensor.dimensions)
-    if math.prod(d for d in shape if d is not None) > MAX_ELEMENTS:
+    if math.prod(d for d in shape if d) > MAX_ELEMENTS:  # a 0 must not hide an absurd size
         raise PackageError(f"{where}: shape {shape} holds more than {MAX_ELEMENTS} elements")
     return shape
 

@@ -18,6 +18,7 @@ from kokoro_coreml.executor.types import (
     STRING,
     ElementType,
     TensorSpec,
+    declared_shape,
     element_type,
     value_spec,
 )
@@ -25,8 +26,8 @@ from kokoro_coreml.executor.types import (
 Value = Any
 """A tensor, a str, or a (nested) tuple of values."""
 
-BlobReader = Callable[[str, int, ElementType, int], np.ndarray]
-"""(file name, offset of the metadata, element type, bytes wanted) -> raw uint8 bytes, mapped."""
+BlobReader = Callable[[str, int, ElementType, tuple[int, ...]], torch.Tensor]
+"""(file name, offset of the metadata, element type, shape) -> its tensor."""
 
 _FIELDS = {
     "bools": "b",
@@ -57,10 +58,9 @@ def decode_value(value: Any, read_blob: BlobReader, where: str) -> Value:
     if not isinstance(spec, TensorSpec):
         raise PackageError(f"{where}: a {spec} cannot be stored in a weight file")
     element = element_type(value.type.tensorType.dataType, where)
-    count = _count(spec, where)
+    _count(spec, where)
     blob = value.blobFileValue
-    raw = read_blob(blob.fileName, blob.offset, element, packed_size(element, count))
-    return from_raw(raw, element, _fixed(spec))
+    return read_blob(blob.fileName, blob.offset, element, _fixed(spec))
 
 
 def packed_size(element: ElementType, count: int) -> int:
@@ -115,7 +115,8 @@ def _immediate_tensor(value_type: Any, tensor: Any, where: str) -> Value:
     if value_type.tensorType.dataType == STRING:
         return _strings(value_type.tensorType, tensor, field, where)
     spec = value_spec(value_type, where)
-    assert isinstance(spec, TensorSpec)
+    if not isinstance(spec, TensorSpec):
+        raise PackageError(f"{where}: a tensor value is declared as {spec}")
     element = element_type(value_type.tensorType.dataType, where)
     count = _count(spec, where)
     if field == "bytes":
@@ -123,9 +124,10 @@ def _immediate_tensor(value_type: Any, tensor: Any, where: str) -> Value:
     allowed = _FIELDS.get(field or "", "")
     if not allowed or allowed not in _kinds(element):
         raise PackageError(f"{where}: a value declared {spec} is stored in the field {field}")
-    array = np.asarray(getattr(tensor, field).values)
-    if array.size != count:
-        raise PackageError(f"{where}: declared {spec}, but {array.size} values are stored")
+    stored = getattr(tensor, field).values
+    if len(stored) != count:
+        raise PackageError(f"{where}: declared {spec}, but {len(stored)} values are stored")
+    array = np.fromiter(stored, {"b": bool, "i": np.int64, "f": np.float64}[allowed], count)
     return torch.from_numpy(_narrow(array, element, where).reshape(_fixed(spec)))
 
 
@@ -156,9 +158,14 @@ def _from_bytes(raw: bytes, element: ElementType, spec: TensorSpec, where: str) 
 
 def _strings(tensor_type: Any, tensor: Any, field: str | None, where: str) -> str | tuple[str, ...]:
     values = tuple(tensor.strings.values)
-    if field != "strings" or (tensor_type.rank == 0 and len(values) != 1):
+    if field != "strings":
         raise PackageError(f"{where}: a string is declared, found the field {field}")
-    return values[0] if tensor_type.rank == 0 else values
+    shape = declared_shape(tensor_type, where)
+    if None in shape or len(values) != math.prod(d for d in shape if d is not None):
+        raise PackageError(
+            f"{where}: strings of shape {list(shape)} are declared, {len(values)} are stored"
+        )
+    return values if shape else values[0]
 
 
 def _count(spec: TensorSpec, where: str) -> int:

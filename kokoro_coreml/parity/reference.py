@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from kokoro_coreml.checkpoint import Checkpoint, write_pth
+from kokoro_coreml.config import ModelConfig
 from kokoro_coreml.errors import ParityError
 from kokoro_coreml.modules.source import HARMONICS
 from kokoro_coreml.noise import source_noise
+from kokoro_coreml.voices import VoicePack
 
 
 class InjectedNoise(TorchFunctionMode):
@@ -80,6 +82,17 @@ class ReferenceSpeech:
     """float32 [samples]."""
     durations: np.ndarray
     """int64 [tokens], frames per token, the boundary tokens included."""
+
+
+def upstream_inputs(
+    config: ModelConfig, phonemes: str, voice: VoicePack
+) -> tuple[list[int], np.ndarray]:
+    """Token ids and voice row [1, 2 * style_dim] by upstream's rules, not by our code.
+
+    Source: `kokoro.model.KModel.forward` and `kokoro.pipeline.KPipeline.infer`.
+    """
+    ids = [0, *(config.vocab[p] for p in phonemes if p in config.vocab), 0]
+    return ids, voice.data[len(phonemes) - 1][np.newaxis]
 
 
 class Reference:

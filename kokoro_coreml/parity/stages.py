@@ -65,6 +65,19 @@ def stage_snr_db(
         }
 
 
+def exact_length(
+    config: ModelConfig, utterance: Utterance, taps: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What each stage gave, at its valid length, by the names of `stage_snr_db`.
+
+    Args:
+        config: of the network.
+        utterance: what was said.
+        taps: `Boundaries` by name, padded.
+    """
+    return {name: value.numpy() for name, value in _found(_cut(config, utterance, taps)).items()}
+
+
 def _cut(config: ModelConfig, utterance: Utterance, taps: Mapping[str, np.ndarray]) -> _Exact:
     whole = {name: torch.from_numpy(np.asarray(taps[name])) for name in TAPS}
     tokens = len(utterance.ids)

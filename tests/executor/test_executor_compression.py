@@ -3,6 +3,7 @@ import pytest
 from coremltools.converters.mil import Builder as mb
 from coremltools.converters.mil.mil import types
 from mil_packages import close, floats, run
+from proofs import NUMPY, proves
 
 
 def packed(numbers, width):
@@ -15,6 +16,11 @@ def packed(numbers, width):
     )
 
 
+@proves(
+    "constexpr_affine_dequantize",
+    against=NUMPY,
+    over="int8 and uint8; scalar and vector scale and zero point",
+)
 def test_affine_weights_with_scalar_and_vector_scales():
     x = floats(2, 3)
     rng = np.random.default_rng(0)
@@ -36,6 +42,11 @@ def test_affine_weights_with_scalar_and_vector_scales():
     close(whole, x @ ((u8.astype(np.float32) - 128) * 0.5).T)
 
 
+@proves(
+    "constexpr_lut_to_dense",
+    against=NUMPY,
+    over="iOS 16: palettes of 1, 2, 4, 6 and 8 bits, packed",
+)
 @pytest.mark.parametrize("width", [1, 2, 4, 6, 8])
 def test_palette_of_every_width(width):
     x, lut = floats(2, 7), floats(2**width, seed=1)
@@ -51,6 +62,7 @@ def test_palette_of_every_width(width):
     close(found, x @ lut[indices].T)
 
 
+@proves("constexpr_sparse_to_dense", against=NUMPY, over="iOS 16: packed mask")
 def test_sparse_weights():
     x, mask = floats(2, 3), np.array([0, 1, 1, 0, 0, 1, 1, 1, 0, 1, 0, 0])
     values = floats(int(mask.sum()), seed=1)
@@ -67,6 +79,12 @@ def test_sparse_weights():
     close(found, x @ dense.reshape(4, 3).T)
 
 
+@proves(
+    "constexpr_blockwise_shift_scale",
+    "constexpr_lut_to_dense",
+    against=NUMPY,
+    over="iOS 18: 4-bit blocks with offset, palettes in groups of rows",
+)
 def test_ios_18_blockwise_and_grouped_palettes():
     x = floats(2, 6)
     rng = np.random.default_rng(0)
@@ -88,6 +106,7 @@ def test_ios_18_blockwise_and_grouped_palettes():
     close(grouped, x @ np.stack(rows).T)
 
 
+@proves("constexpr_lut_to_dense", against=NUMPY, over="iOS 18: vectors of two")
 def test_vector_palette_fills_along_its_axis():
     x, lut = floats(2, 3), floats(1, 1, 2, 2, seed=1)
     index = np.array([[0, 1, 1], [1, 0, 0]]).astype(types.nptype_from_builtin(types.uint1))
@@ -104,6 +123,9 @@ def test_vector_palette_fills_along_its_axis():
     close(found, x @ weight.T)
 
 
+@proves(
+    "quantize", "dequantize", "cast", against=NUMPY, over="int8; halves, saturation, zero point"
+)
 def test_quantize_rounds_half_to_even_and_saturates():
     x = np.array([[0.5, 1.5, 300.0, -300.0]], np.float32)
 
@@ -118,6 +140,7 @@ def test_quantize_rounds_half_to_even_and_saturates():
     close(back, np.array([[0, 1, 62, -65.5]], np.float32))
 
 
+@proves("add", "mul", against=NUMPY, over="half-precision inputs and constants")
 def test_half_precision_weights_and_immediates_are_read_as_raw_bytes():
     x = floats(3, 20).astype(np.float16)
     large, small = floats(20).astype(np.float16), np.float16(0.1)

@@ -6,11 +6,17 @@ from coremltools.converters.mil import Builder as mb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mil_packages import close, floats, run, run_torch
+from proofs import FROM_TORCH, TORCH, proves
 from torch import nn
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
+@proves(
+    "conv",
+    against=TORCH,
+    over="1-D, any stride, dilation, groups, uneven padding, with and without bias",
+)
 @settings(max_examples=30, deadline=None)
 @given(
     length=st.integers(9, 20),
@@ -53,6 +59,7 @@ def test_conv_1d_equals_torch_for_any_parameters(
     close(found, expected.numpy())
 
 
+@proves("conv", against=TORCH, over="1 to 3 dimensions, even and uneven padding")
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("asymmetric", [False, True])
 def test_conv_in_one_two_and_three_dimensions(rank, asymmetric):
@@ -65,6 +72,7 @@ def test_conv_in_one_two_and_three_dimensions(rank, asymmetric):
     close(found, expected.numpy())
 
 
+@proves("conv", against=TORCH, over="pad types same, same_lower, valid; strides 1 to 3")
 @pytest.mark.parametrize(
     ("kernel", "stride", "length"), [(3, 1, 8), (4, 1, 8), (3, 2, 8), (5, 3, 10)]
 )
@@ -82,6 +90,7 @@ def test_conv_pad_types(pad_type, kernel, stride, length):
     close(found, expected.numpy())
 
 
+@proves("conv_transpose", against=TORCH, over="1-D, any stride, dilation, groups, uneven crops")
 @settings(max_examples=30, deadline=None)
 @given(
     length=st.integers(2, 9),
@@ -115,6 +124,12 @@ def test_conv_transpose_equals_the_cropped_full_result(
     close(found, whole[..., crop[0] : full - crop[1]].numpy())
 
 
+@proves(
+    "conv_transpose",
+    against=TORCH,
+    over="1-D, kernels up to 20, strides up to 10, output padding, groups",
+    source=FROM_TORCH,
+)
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "output_padding", "groups"),
     [(20, 10, 5, 0, 1), (12, 6, 3, 0, 1), (3, 2, 1, 1, 4), (5, 2, 2, 1, 1), (4, 3, 1, 2, 2)],
@@ -128,6 +143,7 @@ def test_conv_transpose_from_torch(kernel, stride, padding, output_padding, grou
         close(found, module(torch.from_numpy(x)).numpy())
 
 
+@proves("conv_transpose", against=TORCH, over="2-D, uneven crops")
 def test_conv_transpose_in_two_dimensions_with_uneven_crops():
     x, w = floats(1, 2, 4, 5), floats(2, 3, 3, 4, seed=1)
     body = lambda x: mb.conv_transpose(  # noqa: E731
@@ -138,6 +154,7 @@ def test_conv_transpose_in_two_dimensions_with_uneven_crops():
     close(found, whole[..., 1:, 2:-1].numpy())
 
 
+@proves("conv_transpose", against=TORCH, over="output_shape that cuts and that extends")
 def test_conv_transpose_output_shape_sets_the_end():
     x, w, b = floats(1, 2, 4), floats(2, 3, 3, seed=1), floats(3)
     whole = F.conv_transpose1d(*(torch.from_numpy(a) for a in (x, w, b)), stride=2).numpy()
@@ -162,6 +179,7 @@ def test_conv_transpose_output_shape_sets_the_end():
         close(found, extended[..., start : start + length])
 
 
+@proves("conv_transpose", against=TORCH, over="pad type same")
 @pytest.mark.parametrize("kernel", [2, 3, 5])
 def test_conv_transpose_same_multiplies_the_size(kernel):
     x, w = floats(1, 2, 5), floats(2, 3, kernel, seed=1)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from coremltools.converters.mil import Builder as mb
 from mil_packages import close, floats, run
+from proofs import NUMPY, TORCH, proves
 
 UNARY = {
     "abs": np.abs,
@@ -36,6 +37,48 @@ UNARY = {
 }
 
 
+LARGE = ["abs", "ceil", "floor", "relu", "relu6", "sign", "sigmoid", "softplus", "tanh", "erf"]
+
+BINARY = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "real_div": np.divide,
+    "floor_div": np.floor_divide,
+    "mod": np.mod,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+}
+
+COMPARISONS = {
+    "equal": np.equal,
+    "not_equal": np.not_equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+}
+
+LOGIC = {
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
+    "logical_xor": np.not_equal,
+}
+
+PARAMETRIC = (
+    "leaky_relu",
+    "clamped_relu",
+    "elu",
+    "linear_activation",
+    "scaled_tanh",
+    "sigmoid_hard",
+    "thresholded_relu",
+    "prelu",
+    "softplus_parametric",
+)
+
+
+@proves(*UNARY, against=NUMPY, over="values from 0 to 1")
 def test_every_unary_operation_equals_numpy():
     x = floats(3, 5, low=0.01, high=0.99)
     outputs = run(lambda x: tuple(getattr(mb, n)(x=x) for n in UNARY), x, ops=list(UNARY))
@@ -43,15 +86,16 @@ def test_every_unary_operation_equals_numpy():
         close(found, expected(x).astype(np.float32))
 
 
+@proves(*LARGE, against=NUMPY, over="-100 to 90, -0")
 def test_unary_operations_at_negative_and_large_values():
     x = np.array([-100, -7.5, -0.5, -0.0, 0.5, 7.5, 90], np.float32)
-    names = ["abs", "ceil", "floor", "relu", "relu6", "sign", "sigmoid", "softplus", "tanh", "erf"]
-    outputs = run(lambda x: tuple(getattr(mb, n)(x=x) for n in names), x)
+    outputs = run(lambda x: tuple(getattr(mb, n)(x=x) for n in LARGE), x)
     with np.errstate(over="ignore"):
-        for found, name in zip(outputs, names, strict=True):
+        for found, name in zip(outputs, LARGE, strict=True):
             close(found, UNARY[name](x.astype(np.float64)).astype(np.float32))
 
 
+@proves("round", "cast", against=NUMPY, over="halves, both signs, to int32 and bool")
 def test_round_is_half_to_even_and_cast_truncates():
     x = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 2.7, -2.7], np.float32)
     rounded, whole, truth = run(
@@ -68,6 +112,9 @@ def test_round_is_half_to_even_and_cast_truncates():
     assert truth.tolist() == [1, 1, 1, 0, 1, 1, 1, 1]
 
 
+@proves(
+    "inverse", "log", "rsqrt", against=NUMPY, over="0 and small values, default and given epsilon"
+)
 def test_added_epsilons_and_their_defaults():
     x = np.array([0.0, 1e-3, 2.0], np.float32)
     bodies = lambda x: (  # noqa: E731
@@ -86,25 +133,17 @@ def test_added_epsilons_and_their_defaults():
     close(rsqrt_one, 1 / np.sqrt(x + 1))
 
 
+@proves(*BINARY, "pow", against=NUMPY, over="floats, broadcasting")
 def test_binary_operations_equal_numpy_with_broadcasting():
     x, y = floats(2, 3, 4), floats(3, 1, seed=1, low=0.3)
-    table = {
-        "add": np.add,
-        "sub": np.subtract,
-        "mul": np.multiply,
-        "real_div": np.divide,
-        "floor_div": np.floor_divide,
-        "mod": np.mod,
-        "maximum": np.maximum,
-        "minimum": np.minimum,
-    }
-    outputs = run(lambda x, y: tuple(getattr(mb, n)(x=x, y=y) for n in table), x, y, ops=table)
-    for found, function in zip(outputs, table.values(), strict=True):
+    outputs = run(lambda x, y: tuple(getattr(mb, n)(x=x, y=y) for n in BINARY), x, y, ops=BINARY)
+    for found, function in zip(outputs, BINARY.values(), strict=True):
         close(found, function(x, y))
     (power,) = run(lambda x, y: mb.pow(x=x, y=y), np.abs(x), y, ops=["pow"])
     close(power, np.power(np.abs(x), y))
 
 
+@proves("mod", "floor_div", against=NUMPY, over="all pairs of signs, int32 and floats")
 def test_mod_and_floor_division_take_the_sign_of_the_divisor():
     x = np.array([-7, -7, 7, 7, 0], np.int32)
     y = np.array([3, -3, 3, -3, 5], np.int32)
@@ -117,6 +156,9 @@ def test_mod_and_floor_division_take_the_sign_of_the_divisor():
     close(float_mod, fx - np.floor(fx / fy) * fy)
 
 
+@proves(
+    "add", "sub", "mul", "maximum", "minimum", "abs", "sign", "square", against=NUMPY, over="int32"
+)
 def test_integers_stay_integers():
     x, y = np.array([-6, 5, 100000], np.int32), np.array([2, 4, 7], np.int32)
     names = ["add", "sub", "mul", "maximum", "minimum"]
@@ -129,38 +171,34 @@ def test_integers_stay_integers():
     assert (absolute.tolist(), sign.tolist(), square.tolist()) == ([6, 5], [-1, 1], [36, 25])
 
 
+@proves(
+    *COMPARISONS,
+    *LOGIC,
+    "logical_not",
+    "cast",
+    against=NUMPY,
+    over="equal, smaller and larger pairs",
+)
 def test_comparisons_and_logic():
     x, y = np.array([1, 2, 3, -1], np.float32), np.array([1, 3, 2, -1], np.float32)
-    comparisons = {
-        "equal": np.equal,
-        "not_equal": np.not_equal,
-        "greater": np.greater,
-        "greater_equal": np.greater_equal,
-        "less": np.less,
-        "less_equal": np.less_equal,
-    }
-    logic = {
-        "logical_and": np.logical_and,
-        "logical_or": np.logical_or,
-        "logical_xor": np.not_equal,
-    }
 
     def body(x, y):
         number = lambda b: mb.cast(x=b, dtype="fp32")  # noqa: E731
         a, b = mb.greater(x=x, y=np.float32(1)), mb.greater(x=y, y=np.float32(1))
         return (
-            *(number(getattr(mb, n)(x=x, y=y)) for n in comparisons),
-            *(number(getattr(mb, n)(x=a, y=b)) for n in logic),
+            *(number(getattr(mb, n)(x=x, y=y)) for n in COMPARISONS),
+            *(number(getattr(mb, n)(x=a, y=b)) for n in LOGIC),
             number(mb.logical_not(x=a)),
         )
 
-    outputs = run(body, x, y, ops=[*comparisons, *logic, "logical_not"])
-    expected = [f(x, y) for f in comparisons.values()]
-    expected += [f(x > 1, y > 1) for f in logic.values()]
+    outputs = run(body, x, y, ops=[*COMPARISONS, *LOGIC, "logical_not"])
+    expected = [f(x, y) for f in COMPARISONS.values()]
+    expected += [f(x > 1, y > 1) for f in LOGIC.values()]
     for found, truth in zip(outputs, [*expected, ~(x > 1)], strict=True):
         assert found.astype(bool).tolist() == truth.tolist()
 
 
+@proves("select", "greater", against=NUMPY, over="broadcasting")
 def test_select_takes_a_where_true_and_broadcasts():
     x, y = floats(2, 3), floats(1, 3, seed=1)
     body = lambda x, y: mb.select(cond=mb.greater(x=x, y=np.float32(0)), a=x, b=y)  # noqa: E731
@@ -168,6 +206,7 @@ def test_select_takes_a_where_true_and_broadcasts():
     close(found, np.where(x > 0, x, np.broadcast_to(y, x.shape)))
 
 
+@proves("clip", "threshold", against=NUMPY, over="below, between and above the limits")
 def test_limits():
     x = floats(20, low=-9, high=9)
     clip, threshold = run(
@@ -177,6 +216,7 @@ def test_limits():
     close(threshold, np.maximum(x, np.float32(0.75)))
 
 
+@proves("gelu", against=NUMPY, over="all modes and the default")
 @pytest.mark.parametrize("mode", ["EXACT", "TANH_APPROXIMATION", "SIGMOID_APPROXIMATION", None])
 def test_gelu_modes(mode):
     x = floats(30, low=-4, high=4)
@@ -190,6 +230,7 @@ def test_gelu_modes(mode):
     close(found, expected.astype(np.float32), 1e-6)
 
 
+@proves(*PARAMETRIC, against=NUMPY, over="rank 4, both signs, parameters per channel")
 def test_parametric_activations():
     x = floats(1, 2, 3, 4)
     a, b = np.array([0.5, 2.0], np.float32), np.array([1.5, 0.25], np.float32)
@@ -212,18 +253,20 @@ def test_parametric_activations():
         ),
     }
     outputs = run(
-        lambda x: tuple(getattr(mb, n)(x=x, **p) for n, (p, _) in cases.items()), x, ops=list(cases)
+        lambda x: tuple(getattr(mb, n)(x=x, **p) for n, (p, _) in cases.items()), x, ops=PARAMETRIC
     )
     for found, (_, expected) in zip(outputs, cases.values(), strict=True):
         close(found, expected.astype(np.float32))
 
 
+@proves("thresholded_relu", against=NUMPY, over="the threshold itself")
 def test_thresholded_relu_keeps_the_threshold_itself():
     x = np.array([0.5, 0.75, 1.0], np.float32)
     (found,) = run(lambda x: mb.thresholded_relu(x=x, alpha=0.75), x)
     assert found.tolist() == [0, 0.75, 1.0]
 
 
+@proves("softmax", against=TORCH, over="any axis, values of ±30")
 @pytest.mark.parametrize("axis", [-1, 0, 1])
 def test_softmax_along_any_axis(axis):
     x = floats(2, 3, 5, low=-30, high=30)
@@ -231,6 +274,7 @@ def test_softmax_along_any_axis(axis):
     close(found, torch.softmax(torch.from_numpy(x), axis).numpy())
 
 
+@proves("reduce_sum", "mul", against=NUMPY, over="NaN, infinity")
 def test_nan_passes_through_and_is_not_an_error():
     x = np.array([np.nan, 1.0, -np.inf], np.float32)
     total, same = run(lambda x: (mb.reduce_sum(x=x, axes=[0]), mb.mul(x=x, y=np.float32(2))), x)

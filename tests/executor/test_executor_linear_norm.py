@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from coremltools.converters.mil import Builder as mb
 from mil_packages import close, floats, run
+from proofs import NUMPY, proves
 
 
 def numpy_norm(x, axes, epsilon):
@@ -11,6 +12,7 @@ def numpy_norm(x, axes, epsilon):
     return (x - mean) / np.sqrt(x.var(axes, keepdims=True) + epsilon)
 
 
+@proves("layer_norm", against=NUMPY, over="any axes, with and without gamma and beta")
 @pytest.mark.parametrize("axes", [[2], [-1], [1, 2], [0, 1, 2], [1], [0]])
 def test_layer_norm_over_any_axes(axes):
     x = floats(2, 3, 4)
@@ -30,6 +32,7 @@ def test_layer_norm_over_any_axes(axes):
     close(scaled, expected.astype(np.float32))
 
 
+@proves("instance_norm", against=NUMPY, over="biased variance, a single position, given epsilon")
 def test_instance_norm_uses_the_biased_variance_and_allows_one_position():
     x, one, gamma, beta = floats(2, 3, 6), floats(2, 3, 1), floats(3, seed=1), floats(3, seed=2)
 
@@ -46,6 +49,9 @@ def test_instance_norm_uses_the_biased_variance_and_allows_one_position():
     assert not single.any()
 
 
+@proves(
+    "batch_norm", "l2_norm", "local_response_norm", against=NUMPY, over="rank 4, given parameters"
+)
 def test_batch_l2_and_local_response_norm():
     x = floats(2, 3, 4, 5)
     mean, variance = floats(3, seed=1), floats(3, seed=2, low=0.1)
@@ -69,6 +75,7 @@ def test_batch_l2_and_local_response_norm():
     close(local, (x / (1.5 + 0.5 / 3 * total) ** 0.6).astype(np.float32))
 
 
+@proves("linear", against=NUMPY, over="rank 3, with and without bias")
 def test_linear_with_and_without_bias():
     x, w, b = floats(2, 5, 3), floats(4, 3, seed=1), floats(4, seed=2)
     outputs = run(
@@ -78,6 +85,7 @@ def test_linear_with_and_without_bias():
     close(outputs[1], x @ w.T)
 
 
+@proves("matmul", against=NUMPY, over="transposed operands, broadcast batches, a vector")
 @pytest.mark.parametrize(
     ("x_shape", "y_shape", "tx", "ty"),
     [
@@ -98,6 +106,7 @@ def test_matmul_transposes_and_broadcasts(x_shape, y_shape, tx, ty):
     close(found, np.matmul(left, right))
 
 
+@proves("einsum", against=NUMPY, over="the equations MIL documents, rank 3 and 4, broadcasting")
 @pytest.mark.parametrize(
     ("equation", "a", "b"),
     [
@@ -114,6 +123,11 @@ def test_einsum(equation, a, b):
     close(found, np.swapaxes(np.matmul(left, right), -2, -3))
 
 
+@proves(
+    "scaled_dot_product_attention",
+    against="torch and numpy definition",
+    over="float and boolean masks, a value of another width",
+)
 def test_attention_with_float_and_boolean_masks():
     q, k, v, m = (
         floats(1, 2, 3, 4),

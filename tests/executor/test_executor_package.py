@@ -95,7 +95,7 @@ def test_missing_model_and_garbage_model(package):
 
 def test_missing_weight_file(package):
     weights(package).unlink()
-    refuses(package, "weight file cannot be read")
+    refuses(package, "weight.bin: cannot be read")
 
 
 @pytest.mark.parametrize("size", [0, 10, 64, 100, 128, 200])

@@ -3,6 +3,7 @@ import pytest
 import torch
 from coremltools.converters.mil import Builder as mb
 from mil_packages import close, floats, run, run_torch
+from proofs import FROM_TORCH, NUMPY, TORCH, proves
 from torch import nn
 
 STEPS, BATCH, INPUT, HIDDEN = 7, 2, 3, 4
@@ -50,6 +51,7 @@ def lstm_weights(seed=3):
     )
 
 
+@proves("lstm", against=TORCH, over="1 and 2 layers, one and two directions", source=FROM_TORCH)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_lstm_from_torch(bidirectional, layers):
@@ -63,6 +65,7 @@ def test_lstm_from_torch(bidirectional, layers):
         close(found, expected.numpy())
 
 
+@proves("lstm", against=NUMPY, over="all steps, gate order, initial states")
 def test_lstm_gate_order_is_i_f_o_z():
     x, h, c = lstm_inputs()
     wx, wh, b = lstm_weights()
@@ -74,6 +77,7 @@ def test_lstm_gate_order_is_i_f_o_z():
         close(found, expected)
 
 
+@proves("lstm", against=NUMPY, over="no bias, last step only")
 def test_lstm_without_bias_returns_the_last_step_by_default():
     x, h, c = lstm_inputs()
     wx, wh, _ = lstm_weights()
@@ -87,6 +91,7 @@ def test_lstm_without_bias_returns_the_last_step_by_default():
     close(last_c, expected_c)
 
 
+@proves("lstm", against=NUMPY, over="two directions, with and without peephole and sequence")
 @pytest.mark.parametrize("sequence", [False, True])
 @pytest.mark.parametrize("peephole", [False, True])
 def test_bidirectional_lstm_aligns_both_halves_with_the_input(sequence, peephole):
@@ -120,6 +125,7 @@ def test_bidirectional_lstm_aligns_both_halves_with_the_input(sequence, peephole
     close(steps, both if sequence else last_h[None])
 
 
+@proves("lstm", against=NUMPY, over="direction reverse")
 def test_reverse_lstm_returns_its_steps_in_the_order_they_were_computed():
     x, h, c = lstm_inputs()
     wx, wh, b = lstm_weights()
@@ -141,6 +147,7 @@ def test_reverse_lstm_returns_its_steps_in_the_order_they_were_computed():
         close(found, expected)
 
 
+@proves("lstm", against=NUMPY, over="all activations, peephole, clip")
 @pytest.mark.parametrize("clip", [None, 0.2])
 @pytest.mark.parametrize(
     "acts", [("sigmoid", "tanh", "relu"), ("hard_sigmoid", "scaled_tanh", "linear")]
@@ -172,6 +179,7 @@ def test_lstm_with_other_activations_peephole_and_clip(acts, clip):
         close(found, numbers)
 
 
+@proves("gru", "rnn", against=NUMPY, over="both directions, all steps")
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_gru_and_rnn_follow_their_equations(direction):
     x, h, _ = lstm_inputs()
@@ -187,12 +195,73 @@ def test_gru_and_rnn_follow_their_equations(direction):
     gru_steps, gru_h, rnn_steps, rnn_h = run(body, x, h, ops=["gru", "rnn"])
     gru, rnn, steps = h, h, []
     for x_t in x if direction == "forward" else x[::-1]:
-        (xr, xo, xz), (hr, ho, hz) = np.split(x_t @ wx.T + b, 3, 1), np.split(gru @ wh.T, 3, 1)
-        z = sigmoid(xz + hz)
-        gru = (1 - z) * np.tanh(xo + sigmoid(xr + hr) * ho) + z * gru
+        (xr, xo, xz), (wr, wo, wz) = np.split(x_t @ wx.T + b, 3, 1), np.split(wh, 3)
+        r, z = sigmoid(xr + gru @ wr.T), sigmoid(xz + gru @ wz.T)
+        gru = (1 - z) * np.tanh(xo + (r * gru) @ wo.T) + z * gru
         rnn = np.tanh(x_t @ wx[:HIDDEN].T + rnn @ wh[:HIDDEN].T + b[:HIDDEN])
         steps.append((gru, rnn))
     close(gru_h, gru.astype(np.float32))
     close(rnn_h, rnn.astype(np.float32))
     close(gru_steps, np.stack([s[0] for s in steps]).astype(np.float32))
     close(rnn_steps, np.stack([s[1] for s in steps]).astype(np.float32))
+
+
+@proves("gru", against=TORCH, over="iOS 18: reset_after with input_bias")
+def test_gru_with_reset_after_is_the_gru_of_torch():
+    torch.manual_seed(0)
+    module = nn.GRU(INPUT, HIDDEN)
+    x, h, _ = lstm_inputs()
+
+    def ours(rows):
+        r, z, o = rows.detach().chunk(3)
+        return torch.cat((r, o, z)).numpy()
+
+    def body(x, h):
+        return mb.gru(
+            x=x,
+            initial_h=h,
+            weight_ih=ours(module.weight_ih_l0),
+            weight_hh=ours(module.weight_hh_l0),
+            input_bias=ours(module.bias_ih_l0),
+            bias=ours(module.bias_hh_l0),
+            reset_after=True,
+            output_sequence=True,
+        )
+
+    found = run(body, x, h, ops=["gru"], ios=18)
+    with torch.inference_mode():
+        steps, last = module(torch.from_numpy(x), torch.from_numpy(h)[None])
+    close(found[0], steps.numpy())
+    close(found[1], last[0].numpy())
+
+
+@proves("gru", against=NUMPY, over="iOS 18: input_bias alone; other activations; last step only")
+def test_gru_adds_input_bias_to_bias_unless_reset_after():
+    x, h, _ = lstm_inputs()
+    wx, wh = floats(3 * HIDDEN, INPUT, seed=3), floats(3 * HIDDEN, HIDDEN, seed=4)
+    b, extra = floats(3 * HIDDEN, seed=5), floats(3 * HIDDEN, seed=6)
+
+    def body(x, h):
+        common = {"x": x, "initial_h": h, "weight_ih": wx, "weight_hh": wh}
+        common |= {"recurrent_activation": "hard_sigmoid", "activation": "relu"}
+        return (
+            *mb.gru(bias=b, input_bias=extra, **common),
+            *mb.gru(bias=b + extra, output_sequence=True, **common),
+        )
+
+    last, last_h, steps, steps_h = run(body, x, h, ops=["gru"], ios=18)
+    close(last, steps[-1:])
+    close(last_h, steps_h)
+
+
+@proves("rnn", against=TORCH, over="activations tanh and relu, 2 layers", source=FROM_TORCH)
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_rnn_from_torch(activation):
+    torch.manual_seed(0)
+    module = nn.RNN(INPUT, HIDDEN, 2, nonlinearity=activation)
+    x, h = floats(STEPS, BATCH, INPUT), floats(2, BATCH, HIDDEN, seed=1)
+    found = run_torch(module, x, h, ops=["rnn"])
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(x), torch.from_numpy(h))
+    for numbers, tensor in zip(found, expected, strict=True):
+        close(numbers, tensor.numpy())

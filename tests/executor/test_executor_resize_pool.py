@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from coremltools.converters.mil import Builder as mb
 from mil_packages import close, floats, run, run_torch
+from proofs import NUMPY, TORCH, proves
 from torch import nn
 
 MODES = ["STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS", "UNALIGN_CORNERS"]
@@ -40,6 +41,7 @@ def bilinear(x, targets, mode):
     return x.astype(np.float32)
 
 
+@proves("resize_bilinear", "resize", against=NUMPY, over="all sampling modes, larger and smaller")
 @pytest.mark.parametrize("mode", MODES)
 def test_resize_bilinear_grids(mode):
     x = floats(1, 2, 3, 5)
@@ -60,6 +62,7 @@ def test_resize_bilinear_grids(mode):
         close(found, bilinear(x, targets, mode), 2e-6)
 
 
+@proves("resize_bilinear", against="the example in the documentation", over="four sampling modes")
 def test_documented_grid_example():
     x = np.array([[[[0.0, 1.0]]]], np.float32)
     expected = {
@@ -76,6 +79,7 @@ def test_documented_grid_example():
         close(found[0, 0, 0], np.array(numbers, np.float32), 1e-6)
 
 
+@proves("upsample_bilinear", against=NUMPY, over="rank 3, corners aligned and not")
 @pytest.mark.parametrize(("corners", "mode"), [(True, MODES[0]), (False, MODES[4])])
 def test_upsample_bilinear_aligns_corners_as_told(corners, mode):
     x = floats(2, 3, 4)
@@ -86,6 +90,12 @@ def test_upsample_bilinear_aligns_corners_as_told(corners, mode):
     close(found, bilinear(x, (6, 12), mode), 2e-6)
 
 
+@proves(
+    "upsample_nearest_neighbor",
+    "resize_nearest_neighbor",
+    against=NUMPY,
+    over="whole factors; sizes that do not divide",
+)
 def test_nearest_neighbours():
     x = floats(1, 2, 3, 4)
 
@@ -97,7 +107,7 @@ def test_nearest_neighbours():
 
     up, resized = run(body, x, ops=["upsample_nearest_neighbor", "resize_nearest_neighbor"])
     close(up, x.repeat(2, 2).repeat(3, 3))
-    close(resized, x[:, :, [0, 0, 1, 1, 2]][..., [0, 2]])
+    close(resized, x[:, :, [0, 0, 1, 2, 2]][..., [1, 3]])
 
 
 class Upsample(nn.Module):
@@ -123,6 +133,7 @@ def test_one_dimensional_interpolation_from_torch(options, kind):
     close(found, F.interpolate(torch.from_numpy(x), **options).numpy(), 1e-6)
 
 
+@proves("max_pool", "avg_pool", against=TORCH, over="1-D, padding counted and not, ceil_mode")
 @pytest.mark.parametrize(
     ("kernel", "stride", "pad", "ceil"),
     [(3, 2, 1, False), (3, 2, 1, True), (2, 3, 0, True), (4, 1, 2, False), (3, 3, 0, False)],
@@ -146,6 +157,7 @@ def test_pooling_equals_torch(kernel, stride, pad, ceil):
     close(inside, F.avg_pool1d(t, *args, ceil_mode=ceil, count_include_pad=False).numpy())
 
 
+@proves("max_pool", "l2_pool", against=TORCH, over="2-D, pad types same and valid")
 def test_pooling_in_two_dimensions_and_l2():
     x = floats(1, 2, 6, 7)
 

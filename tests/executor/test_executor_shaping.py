@@ -6,6 +6,7 @@ from coremltools.converters.mil import Builder as mb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mil_packages import close, floats, run
+from proofs import NUMPY, proves
 
 SHAPE = (4, 5, 6)
 
@@ -29,6 +30,7 @@ def slices(draw):
     return result
 
 
+@proves("slice_by_index", against=NUMPY, over="any bounds, strides and masks, negative ones too")
 @settings(max_examples=40, deadline=None)
 @given(slices())
 def test_slice_by_index_equals_numpy_with_masks_and_negative_bounds(parts):
@@ -57,6 +59,7 @@ def test_slice_by_index_equals_numpy_with_masks_and_negative_bounds(parts):
     close(found, x[index])
 
 
+@proves("slice_by_index", against=NUMPY, over="masks beside bounds")
 def test_slice_by_index_mask_overrides_its_bound():
     x = floats(3, 8)
     body = lambda x: mb.slice_by_index(  # noqa: E731
@@ -66,6 +69,7 @@ def test_slice_by_index_mask_overrides_its_bound():
     close(found, x[:3, 5:])
 
 
+@proves("slice_by_size", against=NUMPY, over="begin at run time, size -1")
 def test_slice_by_size_with_a_begin_known_only_at_run_time():
     x, begin = floats(4, 6), np.array([1, 2], np.int32)
     sized, rest = run(
@@ -81,6 +85,7 @@ def test_slice_by_size_with_a_begin_known_only_at_run_time():
     close(rest, x[1:, 2:5])
 
 
+@proves("slice_update", against=NUMPY, over="strides")
 def test_slice_update_replaces_the_slice_only():
     x, update = floats(4, 6), floats(2, 2, seed=1)
     body = lambda x, u: mb.slice_update(  # noqa: E731
@@ -92,6 +97,7 @@ def test_slice_update_replaces_the_slice_only():
     close(found, expected)
 
 
+@proves("pad", against=NUMPY, over="all modes, 1 to 3 dimensions, uneven")
 @settings(max_examples=30, deadline=None)
 @given(
     pairs=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=3),
@@ -107,12 +113,14 @@ def test_pad_pairs_run_forward_over_the_last_dimensions(pairs, mode):
     close(found, np.pad(x, widths, numpy_mode, **options))
 
 
+@proves("crop", against=NUMPY, over="uneven")
 def test_crop():
     x = floats(1, 2, 6, 7)
     (found,) = run(lambda x: mb.crop(x=x, crop_height=[1, 2], crop_width=[0, 3]), x, ops=["crop"])
     close(found, x[:, :, 1:4, :4])
 
 
+@proves("reshape", against=NUMPY, over="0 and -1, higher rank")
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [([6, -1], (6, 10)), ([0, 0, 5], (3, 4, 5)), ([0, -1], (4, 15)), ([1, 0, 0, 0], (1, 3, 4, 5))],
@@ -123,6 +131,14 @@ def test_reshape_zero_copies_from_the_right_and_minus_one_is_inferred(shape, exp
     close(found, x.reshape(expected))
 
 
+@proves(
+    "shape",
+    "reshape",
+    "concat",
+    "slice_by_index",
+    against=NUMPY,
+    over="a shape computed at run time",
+)
 def test_shape_arithmetic_at_run_time():
     x = floats(2, 3, 4)
 
@@ -136,6 +152,15 @@ def test_shape_arithmetic_at_run_time():
     close(found, x.reshape(2, 12))
 
 
+@proves(
+    "expand_dims",
+    "squeeze",
+    "transpose",
+    "flatten2d",
+    "identity",
+    against=NUMPY,
+    over="negative axes, all axes",
+)
 def test_dimensions_are_inserted_dropped_and_permuted():
     x = floats(2, 1, 3, 1)
 
@@ -159,6 +184,7 @@ def test_dimensions_are_inserted_dropped_and_permuted():
     close(same, x)
 
 
+@proves("reshape_like", against=NUMPY, over="two references, an end mask")
 def test_reshape_like_takes_slices_of_other_shapes():
     x, a, b = floats(30), floats(2, 3, 4), floats(1, 5, 1)
     body = lambda x, a, b: mb.reshape_like(  # noqa: E731
@@ -168,6 +194,7 @@ def test_reshape_like_takes_slices_of_other_shapes():
     close(found, x.reshape(2, 3, 5, 1))
 
 
+@proves("concat", "stack", "split", against=NUMPY, over="interleaved, equal parts, given sizes")
 def test_joining_and_splitting():
     x, y = floats(2, 3, 4), floats(2, 3, 4, seed=1)
 
@@ -189,6 +216,14 @@ def test_joining_and_splitting():
         close(found, numbers)
 
 
+@proves(
+    "tile",
+    "reverse",
+    "reverse_sequence",
+    "sliding_windows",
+    against=NUMPY,
+    over="given and all axes, lengths of 0, strides",
+)
 def test_repeating_reversing_and_windows():
     x, lengths = floats(3, 5), np.array([5, 0, 3], np.int32)
 
@@ -210,6 +245,14 @@ def test_repeating_reversing_and_windows():
     close(windows, np.stack([x[:, 0:3], x[:, 2:5]], 1))
 
 
+@proves(
+    "depth_to_space",
+    "space_to_depth",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    against=NUMPY,
+    over="blocks of 2",
+)
 def test_depth_and_space():
     x, y = floats(1, 8, 3, 4), floats(1, 2, 6, 8, seed=1)
 
@@ -233,6 +276,7 @@ def test_depth_and_space():
     close(unshuffled, F.pixel_unshuffle(torch.from_numpy(y), 2).numpy())
 
 
+@proves("space_to_batch", "batch_to_space", against=NUMPY, over="uneven blocks, paddings and crops")
 def test_batch_and_space():
     x = floats(1, 2, 4, 5)
 

@@ -3,62 +3,136 @@
 import numpy as np
 import pytest
 from coremltools.converters.mil import Builder as mb
+from coremltools.converters.mil.mil import types as mil_types
 from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
-from mil_packages import TARGETS, block_of, edit, floats, save
+from mil_packages import TARGETS, block_of, edit, floats, run, save
 
+from kokoro_coreml.errors import PackageError
 from kokoro_coreml.executor import OPS, REFUSED, Program
 
-NOT_YET = {
-    "affine",
-    "classify",
-    "cond",
-    "const",  # read by the loader, not run
-    "conv_quantized",
-    "crop_resize",
-    "list_gather",
-    "list_length",
-    "list_read",
-    "list_scatter",
-    "list_write",
-    "make_list",
-    "non_maximum_suppression",
-    "read_state",
-    "resample",
-    "while_loop",
-}
-"""Operations of the iOS 15 to 18 sets that cannot be run yet; each is refused by name."""
+LOADED = {"const"}
+"""Read by the loader, not run."""
 
-INTERNAL = {"_const_symbolic", "const_symbolic"}
-NOT_DOCUMENTED = {("gru", "reset_after"), ("gru", "input_bias")}
-BIND = {"gru": {"bias"}}
+INTERNAL = {"_const_symbolic"}
+"""Exist while coremltools converts, and cannot be saved."""
+
+ONLY_SAVED = {"write_state"}
+"""What coremltools' backend writes for `coreml_update_state` of its own dialect."""
+
+VERSIONED = {
+    ("crop_resize", "roi"): "required up to iOS 16, replaced by boxes; checked when it runs",
+    ("crop_resize", "boxes"): "required from iOS 17; checked when it runs",
+    ("constexpr_lut_to_dense", "shape"): "iOS 16 form; without it the iOS 18 form is meant",
+    ("constexpr_sparse_to_dense", "shape"): "iOS 16 form; without it the iOS 18 form is meant",
+    ("non_maximum_suppression", "score_threshold"): "up to iOS 16; checked when it runs",
+}
+"""Parameters that some opsets require and others do not have."""
+
+BLOCKS = {"_true_fn", "_false_fn", "_cond", "_body", "_existing_blocks"}
+"""Nested blocks, which are not parameters in a saved package."""
+
+DERIVED = {"pad", "strides", "dilations", "axes", "box_indices"}
+"""Defaults that follow from other arguments: all 0, all 1, all axes, 0 to N - 1."""
+
+DOCUMENTED = {
+    ("gru", "reset_after"): False,
+    ("topk", "output_indices_dtype"): "int32",
+}
+"""Defaults that the documentation gives and coremltools' `default_inputs` leaves out."""
+
+IN_THE_FUNCTION = {
+    ("fill", "value"): 0.0,
+    ("fill_like", "value"): 0.0,
+    ("one_hot", "on_value"): 1,
+    ("one_hot", "off_value"): 0,
+}
+"""Defaults of a tensor, whose type MIL leaves open."""
+
+
+class Stand:
+    """Stands for any bound argument while coremltools is asked for its defaults."""
+
+    rank, shape, dtype, val = 4, (1, 2, 3, 4), mil_types.fp32, None
 
 
 def declarations():
+    """Name, iOS version and class of every operation of coremltools."""
     for name, versions in SSAOpRegistry.core_ops.items():
         for ios, target in TARGETS.items():
             if target in versions:
-                yield name, ios, versions[target].input_spec.input_types
+                yield name, ios, versions[target]
 
 
-def test_every_operation_is_in_the_table_refused_or_listed_as_missing():
-    names = {name for name, _, _ in declarations()} - INTERNAL
-    assert names - set(OPS) - set(REFUSED) == NOT_YET
-    assert set(OPS) <= names
-    assert set(REFUSED) <= names
+def inputs_of(declaration):
+    return {k: v for k, v in declaration.input_spec.input_types.items() if k not in BLOCKS}
 
 
-@pytest.mark.parametrize("name", sorted(OPS))
-def test_parameters_are_those_coremltools_declares(name):
+def defaults_of(declaration):
+    operation = object.__new__(declaration)
+    for key in declaration.input_spec.input_types:
+        object.__setattr__(operation, key, Stand)
+    return dict(declaration.default_inputs(operation).items())
+
+
+def test_every_operation_of_coremltools_is_in_the_table_or_refused():
+    names = {name for name, _, _ in declarations()}
+    assert names - INTERNAL - LOADED == (set(OPS) - ONLY_SAVED) | set(REFUSED)
+    assert not set(OPS) & set(REFUSED)
+
+
+def test_refusals_say_why():
+    assert all(len(reason) > 20 for reason in REFUSED.values())
+    assert {n for n in REFUSED if n.startswith("random_")} == {
+        "random_bernoulli",
+        "random_categorical",
+        "random_normal",
+        "random_uniform",
+    }
+
+
+def test_refused_operation_is_named_with_its_reason():
+    def body(x):
+        return mb.add(x=x, y=mb.random_normal(shape=[2, 3], seed=1))
+
+    with pytest.raises(PackageError, match=r"random_normal.*random results cannot be reproduced"):
+        run(body, floats(2, 3))
+
+
+@pytest.mark.parametrize("name", sorted(set(OPS) - ONLY_SAVED))
+def test_parameters_are_those_of_every_opset(name):
     ours = OPS[name].parameters
-    declared = {}
-    for candidate, _, inputs in declarations():
-        if candidate == name:
-            for key, kind in inputs.items():
-                if (name, key) not in NOT_DOCUMENTED:
-                    declared.setdefault(key, []).append(kind.optional)
-    assert set(ours) == set(declared)
-    for key, optional in declared.items():
-        assert ours[key].required <= (not any(optional)), key
+    versions = [inputs_of(d) for candidate, _, d in declarations() if candidate == name]
+    assert set(ours) == {key for inputs in versions for key in inputs}
+    for key, parameter in ours.items():
+        required = [not inputs[key].optional for inputs in versions if key in inputs]
+        if (name, key) in VERSIONED:
+            assert any(required), "the exception is not needed"
+            assert len(versions) > len(required), "the exception is not needed"
+            assert not parameter.required
+        else:
+            assert [parameter.required] * len(required) == required
+
+
+@pytest.mark.parametrize("name", sorted(set(OPS) - ONLY_SAVED))
+def test_defaults_are_those_of_every_opset(name):
+    for candidate, ios, declaration in declarations():
+        if candidate != name:
+            continue
+        theirs = defaults_of(declaration)
+        for key, spec in inputs_of(declaration).items():
+            if not spec.optional:
+                continue
+            ours = OPS[name].parameters[key].default
+            if (name, key) in IN_THE_FUNCTION:
+                assert (theirs[key], ours) == (IN_THE_FUNCTION[name, key], None)
+            elif key in DERIVED:
+                assert ours is None, ios
+            elif (name, key) in DOCUMENTED:
+                assert (theirs.get(key), ours) == (None, DOCUMENTED[name, key])
+            elif (name, key) == ("linear", "bias"):
+                assert (theirs[key].any(), ours) == (False, None)  # zeros, one per output
+            else:
+                assert ours == theirs.get(key), (ios, key)
 
 
 X = floats(1, 4, 6, 8, low=0.2, high=3.0)

@@ -4,6 +4,7 @@ from coremltools.converters.mil import Builder as mb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mil_packages import close, floats, run
+from proofs import NUMPY, proves
 
 from kokoro_coreml.errors import PackageError
 
@@ -21,6 +22,7 @@ REDUCTIONS = {
 }
 
 
+@proves(*REDUCTIONS, against=NUMPY, over="any axes, kept or not")
 @settings(max_examples=15, deadline=None)
 @given(
     axes=st.lists(st.integers(-3, 2), min_size=1, max_size=2, unique_by=lambda a: a % 3),
@@ -40,6 +42,7 @@ def test_reductions_equal_numpy_over_any_axes(axes, keep, every):
         close(found, function(x, axis=None if axes is None else tuple(axes), keepdims=keep), 3e-6)
 
 
+@proves("reduce_argmax", "reduce_argmin", against=NUMPY, over="any axis, kept or not")
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_arguments_of_extremes(axis):
     x = floats(3, 4, 5)
@@ -53,6 +56,7 @@ def test_arguments_of_extremes(axis):
     np.testing.assert_array_equal(smallest, x.argmin(axis, keepdims=True))
 
 
+@proves("reduce_sum", "cumsum", against=NUMPY, over="int32")
 def test_integer_sums_keep_their_type():
     x = np.arange(-3, 9, dtype=np.int32).reshape(3, 4)
     total, running = run(lambda x: (mb.reduce_sum(x=x, axes=[1]), mb.cumsum(x=x, axis=1)), x)
@@ -61,6 +65,7 @@ def test_integer_sums_keep_their_type():
     np.testing.assert_array_equal(running, x.cumsum(1))
 
 
+@proves("cumsum", against=NUMPY, over="exclusive, reverse, any axis")
 @pytest.mark.parametrize("exclusive", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -73,6 +78,7 @@ def test_cumsum(axis, reverse, exclusive):
     close(found, np.flip(total, axis) if reverse else total)
 
 
+@proves("argsort", "topk", against=NUMPY, over="both orders, any axis")
 def test_sorting_and_topk():
     x = floats(3, 6)
 
@@ -93,6 +99,14 @@ def test_sorting_and_topk():
     np.testing.assert_array_equal(least_at, np.argsort(x, 0)[:2])
 
 
+@proves(
+    "fill",
+    "fill_like",
+    "range_1d",
+    "band_part",
+    against=NUMPY,
+    over="a shape and an end at run time, int32 value",
+)
 def test_constant_tensors_and_ranges():
     x, n = floats(2, 3), np.array([2, 4], np.int32)
 
@@ -111,6 +125,7 @@ def test_constant_tensors_and_ranges():
     close(band, np.triu(x) - np.triu(x, 2))
 
 
+@proves("band_part", against=NUMPY, over="infinities")
 def test_band_part_of_infinities_is_zero_outside_the_band():
     x = np.full((3, 3), -np.inf, np.float32)
     (found,) = run(lambda x: mb.band_part(x=x, lower=-1, upper=0), x, ops=["band_part"])
@@ -118,6 +133,7 @@ def test_band_part_of_infinities_is_zero_outside_the_band():
     assert not found[np.triu_indices(3, 1)].any()
 
 
+@proves("one_hot", "non_zero", against=NUMPY, over="an index out of range, given values and axis")
 def test_one_hot_and_non_zero():
     x, picks = np.array([[0, 2, 0], [5, 0, -1]], np.float32), np.array([2, 0, 3], np.int32)
 
@@ -134,6 +150,7 @@ def test_one_hot_and_non_zero():
     assert found.tolist() == [[0, 1], [1, 0], [1, 2]]
 
 
+@proves("gather", "gather_along_axis", "gather_nd", against=NUMPY, over="axis 1, indices of rank 2")
 def test_gather_family():
     x, i = floats(3, 4, 5), np.array([[2, 0], [1, 1]], np.int32)
     nd = np.array([[0, 3], [2, 1]], np.int32)
@@ -154,6 +171,7 @@ def test_gather_family():
     close(points, x[[0, 2], [3, 1]])
 
 
+@proves("gather", "gather_nd", against=NUMPY, over="batch_dims 1")
 def test_gather_with_batch_dimensions():
     x, i = floats(2, 3, 4, 5), np.array([[2, 0], [1, 1]], np.int32)
     nd = np.array([[[2, 3]], [[0, 1]]], np.int32)
@@ -169,6 +187,7 @@ def test_gather_with_batch_dimensions():
     close(points, np.stack([x[0, 2, 3][None], x[1, 0, 1][None]]))
 
 
+@proves("gather", against=NUMPY, over="negative indices in iOS 16 and 17")
 def test_negative_index_counts_from_the_end_before_ios_17_and_is_refused_after():
     x, i = floats(4, 2), np.array([-1, 0], np.int32)
     body = lambda x, i: mb.gather(x=x, indices=i, axis=0)  # noqa: E731
@@ -189,6 +208,7 @@ MODES = {
 }
 
 
+@proves("scatter", "scatter_nd", "scatter_along_axis", against=NUMPY, over="all modes")
 @pytest.mark.parametrize("mode", list(MODES))
 def test_scatter_family(mode):
     data, i = floats(3, 4), np.array([2, 0], np.int32)
@@ -215,6 +235,7 @@ def test_scatter_family(mode):
         close(found, numbers)
 
 
+@proves("scatter", against=NUMPY, over="repeated indices")
 def test_scatter_adds_up_repeated_indices():
     data, i, u = floats(3), np.array([1, 1, 1], np.int32), floats(3, seed=1)
     body = lambda d, i, u: mb.scatter(data=d, indices=i, updates=u, mode="add")  # noqa: E731

@@ -96,11 +96,11 @@ table(
     "activation",
     "x",
     {
-        "relu": F.relu,
-        "relu6": F.relu6,
-        "sigmoid": torch.sigmoid,
-        "silu": F.silu,
-        "softplus": softplus,
-        "softsign": F.softsign,
+        "relu": (F.relu, "max(x, 0)."),
+        "relu6": (F.relu6, "min(max(x, 0), 6)."),
+        "sigmoid": (torch.sigmoid, "1 / (1 + e^-x)."),
+        "silu": (F.silu, "x / (1 + e^-x)."),
+        "softplus": (softplus, "log(1 + e^x) without overflow."),
+        "softsign": (F.softsign, "x / (1 + |x|)."),
     },
 )

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kokoro_coreml.executor.ops.quantization import along
 from kokoro_coreml.executor.ops.registry import Ints, op
 from kokoro_coreml.executor.types import BY_NAME
+from kokoro_coreml.executor.values import from_raw
 
 
 def _bits(packed: Tensor, count: int, width: int) -> Tensor:
-    """`count` unsigned numbers of `width` bits from packed bytes."""
+    """`count` unsigned numbers of 1, 2, 4, 6 or 8 bits from packed bytes."""
     needed = (count * width + 7) // 8
     if packed.numel() != needed:
         raise ValueError(f"{needed} packed bytes are needed, {packed.numel()} are given")
-    bits = np.unpackbits(packed.numpy(), bitorder="little")[: count * width]
-    weights = 1 << np.arange(width)
-    return torch.from_numpy((bits.reshape(count, width) * weights).sum(axis=1).astype(np.int64))
+    return from_raw(packed.contiguous().numpy(), BY_NAME[f"uint{width}"], (count,)).long()
 
 
 @op("constexpr_affine_dequantize")
@@ -51,7 +49,7 @@ def constexpr_lut_to_dense(
     if shape is None:
         return _grouped_lut(indices, lut, vector_axis)
     width = int(math.log2(lut.numel())) if lut.numel() else 0
-    if lut.ndim != 1 or 2**width != lut.numel() or width == 0:
+    if lut.ndim != 1 or 2**width != lut.numel() or width not in (1, 2, 4, 6, 8):
         raise ValueError(f"a palette of shape {list(lut.shape)} is not 2, 4, 16, 64 or 256 entries")
     return lut[_bits(indices, math.prod(shape), width)].reshape(shape)
 
@@ -61,10 +59,11 @@ def _grouped_lut(indices: Tensor, lut: Tensor, vector_axis: int | None) -> Tenso
     groups, vector = lut.shape[:-2], lut.shape[-1]
     if len(groups) != indices.ndim:
         raise ValueError(f"a palette of shape {list(lut.shape)} does not fit {list(indices.shape)}")
-    picked = _blocks(lut, groups, indices.shape)
-    entries = picked[
-        (*torch.meshgrid([torch.arange(n) for n in indices.shape], indexing="ij"), indices.long())
-    ]
+    palette = torch.zeros((), dtype=torch.int64)
+    for dim, (count, size) in enumerate(zip(groups, indices.shape, strict=True)):
+        view = [size if d == dim else 1 for d in range(indices.ndim)]
+        palette = palette * count + _group_of(count, size).reshape(view)
+    entries = lut.reshape(-1, *lut.shape[-2:])[palette, indices.long()]
     if vector == 1:
         return entries.squeeze(-1)
     if vector_axis is None:
@@ -76,11 +75,16 @@ def _grouped_lut(indices: Tensor, lut: Tensor, vector_axis: int | None) -> Tenso
 def _blocks(values: Tensor, groups: torch.Size, sizes: torch.Size) -> Tensor:
     """Repeat `values` along each dimension until its groups cover `sizes`."""
     for dim, (group, size) in enumerate(zip(groups, sizes, strict=True)):
-        if group == 0 or size % group:
-            raise ValueError(f"{group} groups do not divide a dimension of {size}")
-        index = torch.arange(size) // (size // group)
+        index = _group_of(group, size)
         values = values if group == size else values.index_select(dim, index)
     return values
+
+
+def _group_of(count: int, size: int) -> Tensor:
+    """The group each position of a dimension belongs to."""
+    if count == 0 or size % count:
+        raise ValueError(f"{count} groups do not divide a dimension of {size}")
+    return torch.arange(size) // max(1, size // count)
 
 
 @op("constexpr_sparse_to_dense")

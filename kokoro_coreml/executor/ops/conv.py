@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -76,6 +77,41 @@ def conv(
     padding = [before for before, _ in pairs]
     result: Tensor = _CONV[rank](x, weight, bias, strides, padding, dilations, groups)
     return result
+
+
+@op("conv_quantized")
+def conv_quantized(
+    x: Tensor,
+    weight: Tensor,
+    quantization_type: str,
+    quant_scale: Tensor,
+    quant_bias: Tensor,
+    bias: Tensor | None = None,
+    nbits: int = 8,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Tensor:
+    """`conv` with the weight quant_scale * weight + quant_bias, scalars or one per C_out.
+
+    Only the type "linear": no parameter could hold the table of the type "lut".
+    """
+    if quantization_type != "linear":
+        raise ValueError(f"quantization type {quantization_type!r} cannot be run, only 'linear'")
+    if not 1 <= nbits <= 8:
+        raise ValueError(f"nbits {nbits} is not between 1 and 8")
+    scale, offset = (_per_output(p, weight) for p in (quant_scale, quant_bias))
+    full = weight.to(torch.float32) * scale + offset
+    bias = None if bias is None else bias.to(torch.float32)
+    return conv(x, full, bias, strides, pad_type, pad, dilations, groups)
+
+
+def _per_output(parameter: Tensor, weight: Tensor) -> Tensor:
+    if parameter.numel() == 1:
+        return parameter.reshape(())
+    return parameter.reshape(-1, *[1] * (weight.ndim - 1))
 
 
 @op("conv_transpose")

@@ -18,13 +18,13 @@ from kokoro_coreml.executor.types import BY_NAME
 @op("clip")
 def clip(x: Tensor, alpha: float, beta: float) -> Tensor:
     """Limit to [alpha, beta]."""
-    return x.clamp(alpha, beta)
+    return x.clamp(alpha, beta).to(x.dtype)
 
 
 @op("threshold")
 def threshold(x: Tensor, alpha: float) -> Tensor:
     """max(x, alpha): a lower bound, unlike torch's threshold."""
-    return x.clamp(min=alpha)
+    return x.clamp(min=alpha).to(x.dtype)
 
 
 @op("inverse")
@@ -70,10 +70,16 @@ def exp2(x: Tensor) -> Tensor:
 
 @op("real_div")
 def real_div(x: Tensor, y: Tensor) -> Tensor:
-    """x / y; of integers, the quotient is truncated back to their type."""
+    """x / y; of integers, the quotient is truncated back to their type.
+
+    Trap: torch's kernel divides the smallest int32 by -1 with a processor exception, which ends the
+    process.
+    """
     if x.dtype.is_floating_point:
         return x / y
-    return torch.div(x, y, rounding_mode="trunc")
+    negated = y == -1
+    quotient = torch.div(x, y.masked_fill(negated, 1), rounding_mode="trunc")
+    return torch.where(negated, -quotient, quotient)
 
 
 @op("floor_div")
@@ -88,7 +94,6 @@ def _broadcast_bool(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..
             raise TypeError(f"booleans are expected, found {x.dtype} and {y.dtype}")
         return function(x, y)
 
-    call.__doc__ = function.__doc__
     return call
 
 
@@ -96,26 +101,26 @@ table(
     "elementwise",
     "x",
     {
-        "abs": torch.abs,
-        "acos": torch.acos,
-        "asin": torch.asin,
-        "atan": torch.atan,
-        "atanh": torch.atanh,
-        "ceil": torch.ceil,
-        "cos": torch.cos,
-        "cosh": torch.cosh,
-        "erf": torch.erf,
-        "exp": torch.exp,
-        "floor": torch.floor,
-        "logical_not": torch.logical_not,
-        "round": torch.round,  # half to even, as MIL does
-        "sign": torch.sign,
-        "sin": torch.sin,
-        "sinh": torch.sinh,
-        "sqrt": torch.sqrt,
-        "square": torch.square,
-        "tan": torch.tan,
-        "tanh": torch.tanh,
+        "abs": (torch.abs, "|x|."),
+        "acos": (torch.acos, "Arc cosine, 0 to pi."),
+        "asin": (torch.asin, "Arc sine, -pi/2 to pi/2."),
+        "atan": (torch.atan, "Arc tangent, -pi/2 to pi/2."),
+        "atanh": (torch.atanh, "Inverse hyperbolic tangent."),
+        "ceil": (torch.ceil, "Smallest whole number not below x."),
+        "cos": (torch.cos, "Cosine of radians."),
+        "cosh": (torch.cosh, "Hyperbolic cosine."),
+        "erf": (torch.erf, "Error function."),
+        "exp": (torch.exp, "e^x."),
+        "floor": (torch.floor, "Largest whole number not above x."),
+        "logical_not": (torch.logical_not, "True where x is false."),
+        "round": (torch.round, "Nearest whole number, halves to the even one."),
+        "sign": (torch.sign, "-1, 0 or 1."),
+        "sin": (torch.sin, "Sine of radians."),
+        "sinh": (torch.sinh, "Hyperbolic sine."),
+        "sqrt": (torch.sqrt, "Square root; NaN below 0."),
+        "square": (torch.square, "x * x."),
+        "tan": (torch.tan, "Tangent of radians."),
+        "tanh": (torch.tanh, "Hyperbolic tangent."),
     },
 )
 
@@ -123,21 +128,21 @@ table(
     "elementwise",
     "x, y",
     {
-        "add": torch.add,
-        "sub": torch.sub,
-        "mul": torch.mul,
-        "maximum": torch.maximum,
-        "minimum": torch.minimum,
-        "mod": torch.remainder,  # takes the divisor's sign
-        "pow": torch.pow,
-        "equal": torch.eq,
-        "not_equal": torch.ne,
-        "greater": torch.gt,
-        "greater_equal": torch.ge,
-        "less": torch.lt,
-        "less_equal": torch.le,
-        "logical_and": _broadcast_bool(torch.logical_and),
-        "logical_or": _broadcast_bool(torch.logical_or),
-        "logical_xor": _broadcast_bool(torch.logical_xor),
+        "add": (torch.add, "x + y."),
+        "sub": (torch.sub, "x - y."),
+        "mul": (torch.mul, "x * y."),
+        "maximum": (torch.maximum, "The larger of two."),
+        "minimum": (torch.minimum, "The smaller of two."),
+        "mod": (torch.remainder, "x - floor(x / y) * y: takes the sign of the divisor."),
+        "pow": (torch.pow, "x^y."),
+        "equal": (torch.eq, "x = y."),
+        "not_equal": (torch.ne, "x != y."),
+        "greater": (torch.gt, "x > y."),
+        "greater_equal": (torch.ge, "x >= y."),
+        "less": (torch.lt, "x < y."),
+        "less_equal": (torch.le, "x <= y."),
+        "logical_and": (_broadcast_bool(torch.logical_and), "Both true."),
+        "logical_or": (_broadcast_bool(torch.logical_or), "At least one true."),
+        "logical_xor": (_broadcast_bool(torch.logical_xor), "Exactly one true."),
     },
 )

@@ -3,7 +3,8 @@
 Traps: x is [S, B, I]; LSTM gate rows are i, f, o, z where torch has i, f, z, o; GRU rows r, o, z;
 there is one bias, the sum of torch's two; `direction="reverse"` returns its steps in the order they
 were computed, last position first, whereas the backward half of a bidirectional layer is aligned
-with its input (coremltools' own runtime tests, `test_recurrent.py`).
+with its input (coremltools' own runtime tests, `test_recurrent.py`). The same tests have
+`scaled_tanh` equal `tanh`.
 """
 
 from __future__ import annotations
@@ -162,19 +163,27 @@ def gru(
     output_sequence: bool = False,
     recurrent_activation: str = "sigmoid",
     activation: str = "tanh",
+    reset_after: bool = False,
+    input_bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """All steps or the last [S or 1, B, H], and the last hidden state [B, H].
 
-    The reset gate multiplies W_ho h, after the product. iOS 18's `reset_after` and `input_bias` are
-    not in the table: their documentation contradicts itself.
+    Traps: the reset gate multiplies h before the product W_ho (r * h), not after it as the formula
+    in the documentation has it: so say coremltools' runtime tests, which are measured on a Mac, and
+    the GRU layer of `NeuralNetwork.proto`. With `reset_after` (iOS 18) it multiplies the product
+    and `bias`, r * (W_ho h + b), and `input_bias` stays outside, as in torch; that form is taken
+    from a runtime test which its authors mark as failing.
     """
     gate, inner = _activation(recurrent_activation), _activation(activation)
+    projections = F.linear(_directed(x, direction), weight_ih, input_bias)
+    w_r, w_o, w_z = weight_hh.chunk(3)
+    b_r, b_o, b_z = (torch.zeros(weight_hh.shape[0]) if bias is None else bias).chunk(3)
     h, steps = initial_h, []
-    for projected in F.linear(_directed(x, direction), weight_ih, bias):
+    for projected in projections:
         r, o, z = projected.chunk(3, 1)
-        hr, ho, hz = F.linear(h, weight_hh).chunk(3, 1)
-        r, z = gate(r + hr), gate(z + hz)
-        h = (1 - z) * inner(o + r * ho) + z * h
+        r, z = gate(r + F.linear(h, w_r, b_r)), gate(z + F.linear(h, w_z, b_z))
+        hidden = r * F.linear(h, w_o, b_o) if reset_after else F.linear(r * h, w_o, b_o)
+        h = (1 - z) * inner(o + hidden) + z * h
         steps.append(h)
     return torch.stack(steps) if output_sequence else h.unsqueeze(0), h
 

@@ -82,7 +82,10 @@ OPS: dict[str, OpDefinition] = {}
 
 _RANDOM = "random results cannot be reproduced; pass noise as an input or a constant"
 
+_CLASSIFY = "its results are a label and a dictionary of strings; return the probabilities instead"
+
 REFUSED: dict[str, str] = {
+    "classify": _CLASSIFY,
     "random_bernoulli": _RANDOM,
     "random_categorical": _RANDOM,
     "random_normal": _RANDOM,
@@ -115,25 +118,29 @@ def add(definition: OpDefinition) -> None:
     OPS[definition.name] = definition
 
 
-def table(family: str, names: str, functions: Mapping[str, Callable[..., Result]]) -> None:
+def table(
+    family: str, names: str, functions: Mapping[str, tuple[Callable[..., Result], str]]
+) -> None:
     """Register functions that take tensors only.
 
     Args:
         family: of all entries.
         names: MIL's parameter names in the functions' order, such as "x, y".
-        functions: by operation.
+        functions: with what they compute, by operation.
     """
     keys = names.split(", ")
     parameters = {key: Parameter(key, True, None, False, _tensor) for key in keys}
-    for name, function in functions.items():
-        add(OpDefinition(name, family, _by_keyword(function, keys), parameters, None))
+    for name, (function, doc) in functions.items():
+        add(OpDefinition(name, family, _by_keyword(function, keys, doc), parameters, None))
 
 
-def _by_keyword(function: Callable[..., Result], keys: list[str]) -> Callable[..., Result]:
+def _by_keyword(
+    function: Callable[..., Result], keys: list[str], doc: str
+) -> Callable[..., Result]:
     def call(**arguments: Tensor) -> Result:
         return function(*(arguments[key] for key in keys))
 
-    call.__doc__ = function.__doc__
+    call.__doc__ = doc
     return call
 
 
@@ -211,18 +218,26 @@ def _bool(value: Any) -> bool:
     return bool(_scalar(value))
 
 
+_MAX_LIST = 2**16
+"""Numbers in one list parameter; axes, sizes and the like. A weight in its place is a mistake."""
+
+
 def _ints(value: Any) -> Ints:
     tensor = _tensor(value)
-    if tensor.ndim > 1 or tensor.dtype.is_floating_point:
-        raise TypeError(f"a list of whole numbers is expected, found {tensor.dtype}")
+    if tensor.ndim > 1 or tensor.dtype.is_floating_point or tensor.numel() > _MAX_LIST:
+        raise TypeError(f"a list of whole numbers is expected, found {_kind(tensor)}")
     return tuple(int(v) for v in tensor.reshape(-1).tolist())
 
 
 def _bools(value: Any) -> Bools:
     tensor = _tensor(value)
-    if tensor.ndim > 1 or tensor.dtype != torch.bool:
-        raise TypeError(f"a list of booleans is expected, found {tensor.dtype}")
+    if tensor.ndim > 1 or tensor.dtype != torch.bool or tensor.numel() > _MAX_LIST:
+        raise TypeError(f"a list of booleans is expected, found {_kind(tensor)}")
     return tuple(bool(v) for v in tensor.reshape(-1).tolist())
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
 _CONVERTERS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (

@@ -61,14 +61,28 @@ def _resize_linear(x: Tensor, targets: tuple[int, int], mode: str) -> Tensor:
     return x
 
 
-def _nearest(x: Tensor, dim: int, target: int) -> Tensor:
+def _repeated(x: Tensor, dim: int, target: int) -> Tensor:
     """Result i is element floor(i * size / target), in whole numbers."""
     size = x.shape[dim]
-    if size == target:
-        return x
     if target % size == 0:
-        return x.repeat_interleave(target // size, dim)
+        return x if size == target else x.repeat_interleave(target // size, dim)
     return x.index_select(dim, torch.arange(target) * size // target)
+
+
+def _nearest(x: Tensor, dim: int, target: int, mode: str = "DEFAULT") -> Tensor:
+    """The element nearest to each position; of two, the later one.
+
+    Trap: the positions of "DEFAULT" are those of half-pixel centres, (i + 0.5) * size / target, as
+    in "UNALIGN_CORNERS", unlike those of its linear interpolation: coremltools lowers TensorFlow's
+    `half_pixel_centers` to it, and its runtime test has 2 elements become 3 as 0, 1, 1. The other
+    modes are read off their grids; nothing says how a device rounds them.
+    """
+    size = x.shape[dim]
+    if mode in ("DEFAULT", "UNALIGN_CORNERS"):
+        sources = (2 * torch.arange(target) + 1) * size // (2 * target)
+    else:
+        sources = (grid(size, target, mode) + 0.5).floor().long()
+    return x.index_select(dim, sources)
 
 
 @op("upsample_nearest_neighbor")
@@ -76,13 +90,13 @@ def upsample_nearest_neighbor(
     x: Tensor, scale_factor_height: float = 1.0, scale_factor_width: float = 1.0
 ) -> Tensor:
     """Repeat along the last two dimensions; sizes become floor(size * scale)."""
-    x = _nearest(x, x.ndim - 2, math.floor(x.shape[-2] * scale_factor_height))
-    return _nearest(x, x.ndim - 1, math.floor(x.shape[-1] * scale_factor_width))
+    x = _repeated(x, x.ndim - 2, math.floor(x.shape[-2] * scale_factor_height))
+    return _repeated(x, x.ndim - 1, math.floor(x.shape[-1] * scale_factor_width))
 
 
 @op("resize_nearest_neighbor")
 def resize_nearest_neighbor(x: Tensor, target_size_height: int, target_size_width: int) -> Tensor:
-    """Nearest neighbour to a given size, on the grid "DEFAULT" rounded down."""
+    """Nearest neighbour to a given size: element floor((i + 0.5) * size / target)."""
     return _nearest(_nearest(x, x.ndim - 2, target_size_height), x.ndim - 1, target_size_width)
 
 
@@ -130,10 +144,12 @@ def resize(
     for back in range(min(resized_dims, len(shape)), 0, -1):
         dim = x.ndim - back
         target = shape[-back] or x.shape[dim]
-        if interpolation_mode == "LINEAR":
-            x = _linear(x, dim, target, sampling_mode)
-        elif interpolation_mode == "NEAREST_NEIGHBOR" and sampling_mode == "DEFAULT":
-            x = _nearest(x, dim, target)
+        if interpolation_mode == "NEAREST_NEIGHBOR":
+            x = _nearest(x, dim, target, sampling_mode)
+        elif interpolation_mode != "LINEAR":
+            raise ValueError(f"interpolation mode {interpolation_mode!r} is unknown")
+        elif not x.dtype.is_floating_point:
+            raise ValueError("how whole numbers are rounded between positions is not defined")
         else:
-            raise ValueError(f"{interpolation_mode} with {sampling_mode} is not in the table")
+            x = _linear(x, dim, target, sampling_mode)
     return x

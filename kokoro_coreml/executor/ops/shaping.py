@@ -75,7 +75,9 @@ def flatten2d(x: Tensor, axis: int = 1) -> Tensor:
 
 @op("concat")
 def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
-    """Join along `axis`; interleaved, one element of each input in turn."""
+    """Join along `axis`; interleaved, one element of each input in turn; scalars make a vector."""
+    if values[0].ndim == 0:
+        return torch.stack(values)
     if not interleave:
         return torch.cat(values, axis)
     axis %= values[0].ndim

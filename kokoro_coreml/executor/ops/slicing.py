@@ -96,5 +96,6 @@ def slice_update(
     for dim in drop:
         update = update.unsqueeze(dim)
     y = x.clone()
-    y[torch.meshgrid([torch.tensor(list(r)) for r in ranges], indexing="ij")] = update
+    positions = [torch.tensor(list(r), dtype=torch.int64) for r in ranges]
+    y[torch.meshgrid(positions, indexing="ij")] = update
     return y

@@ -48,8 +48,11 @@ def fill_like(ref_tensor: Tensor, value: Tensor | None = None) -> Tensor:
 
 @op("range_1d")
 def range_1d(start: Tensor, end: Tensor, step: Tensor) -> Tensor:
-    """start, start + step, ... below `end`."""
-    return torch.arange(start.item(), end.item(), step.item(), dtype=start.dtype)
+    """start, start + step, ... before `end`; nothing if the step leads away from it."""
+    first, last, by = start.item(), end.item(), step.item()
+    if by and (last - first) / by <= 0:
+        return torch.empty(0, dtype=start.dtype)
+    return torch.arange(first, last, by, dtype=start.dtype)
 
 
 @op("one_hot")

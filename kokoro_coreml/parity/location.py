@@ -1,0 +1,84 @@
+"""Where a failure was made: the first stage, the first operation, or the input that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from kokoro_coreml.parity.results import Leg, OperationError, StageResult, Suspect
+from kokoro_coreml.parity.trials import Trial
+
+SOUND_DB = 80.0
+"""A float32 operation fed the reference's inputs is closer, or it is another operation."""
+
+HALF_DB = 45.0
+"""The same for one rounded to half precision, which leaves 66 dB and more of a plain sum."""
+
+INPUTS_UPSTREAM = "inputs = upstream"
+"""Leg: the package is given what upstream would be given."""
+
+
+def input_faults(trials: Sequence[Trial]) -> list[Suspect]:
+    """Token ids and voice rows that are not those upstream would take."""
+    suspects = []
+    for trial in trials:
+        where = f"case {trial.case.id}"
+        if trial.upstream_ids != trial.utterance.ids:
+            at = _first_difference(trial.upstream_ids, trial.utterance.ids)
+            evidence = f"token ids differ from upstream's at index {at}"
+            suspects.append(Suspect(INPUTS_UPSTREAM, f"{where}, input_ids", None, evidence))
+        if not np.array_equal(trial.upstream_row, trial.utterance.ref_s):
+            off = float(np.abs(trial.upstream_row - trial.utterance.ref_s).max())
+            row = len(trial.case.phonemes) - 1
+            evidence = f"not row {row} of the voice pack: off by up to {off:.3g}"
+            suspects.append(Suspect(INPUTS_UPSTREAM, f"{where}, ref_s", None, evidence))
+    return suspects
+
+
+def stage_faults(stages: Iterable[StageResult]) -> list[Suspect]:
+    """The first module out of bounds of every leg; those behind it only pass the error on."""
+    first: dict[str, StageResult] = {}
+    for stage in stages:
+        if stage.verdict == "failed":
+            first.setdefault(stage.leg, stage)
+    return [
+        Suspect(
+            leg,
+            f"stage {stage.name}",
+            None,
+            f"{stage.snr_db:.1f} dB on {stage.case}, at least {stage.bound:g} dB expected",
+        )
+        for leg, stage in first.items()
+    ]
+
+
+def operation_faults(
+    leg: str, operations: Sequence[OperationError], *, sound_db: float = SOUND_DB
+) -> list[Suspect]:
+    """The first operation that goes wrong on right inputs, in program order."""
+    for operation in operations:
+        if operation.local_snr_db < sound_db:
+            where = operation.module or "no module known"
+            name = f"operation {operation.position}, {operation.type} '{operation.name}'"
+            evidence = (
+                f"{operation.local_snr_db:.1f} dB when fed the reference's own inputs "
+                f"({operation.declared}); everything in front of it is within {sound_db:g} dB"
+            )
+            return [Suspect(leg, where, name, evidence)]
+    return []
+
+
+def unlocated(legs: Sequence[Leg], suspects: Sequence[Suspect]) -> list[Suspect]:
+    """A suspect for every failed leg that nothing else explains, so that none goes unnamed."""
+    known = {suspect.leg for suspect in suspects}
+    return [
+        Suspect(leg.name, "not located", None, leg.detail or "no detail")
+        for leg in legs
+        if leg.verdict == "failed" and leg.name not in known
+    ]
+
+
+def _first_difference(a: Sequence[int], b: Sequence[int]) -> int:
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))

