@@ -15,12 +15,15 @@ from kokoro_coreml.errors import PackageError
 from kokoro_coreml.executor.ops import OPS, REFUSED
 from kokoro_coreml.executor.types import OpaqueSpec, StateSpec, TensorSpec, ValueSpec, value_spec
 
-_OPSET = re.compile(r"CoreML(\d+)")
+_OPSET = re.compile(r"CoreML([5-9]|[1-9][0-9])")
 _FIRST_OPSET = 10
 """CoreML5 is iOS 15, CoreML6 is iOS 16, CoreML7 is iOS 17, CoreML8 is iOS 18."""
 
 _MAX_LISTED = 20
 """Operations named in one message."""
+
+MAX_OPERATIONS = 200_000
+"""Of one function; the whole of Kokoro has 2,200. An empty one takes two bytes in the file."""
 
 MAX_NESTING = 32
 """Blocks inside one another; real programs hardly pass 3."""
@@ -136,6 +139,8 @@ class _Reader:
 
     def _operation(self, proto: Any, nesting: int) -> Operation:
         position = self.count
+        if position >= MAX_OPERATIONS:
+            raise PackageError(f"a function has more than {MAX_OPERATIONS} operations")
         self.count += 1
         where = f"operation {position}, {proto.type}"
         outputs = tuple((o.name, value_spec(o.type, f"{where} '{o.name}'")) for o in proto.outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from kokoro_coreml.errors import PackageError
 from kokoro_coreml.executor.graph import Function, Operation, read_function
 from kokoro_coreml.executor.interface import DescribedArray, check_interface
+from kokoro_coreml.executor.limits import max_elements
 from kokoro_coreml.executor.ops.control import StateBuffer
 from kokoro_coreml.executor.package import Package
 from kokoro_coreml.executor.precision import Finding, Numerics
@@ -27,6 +29,9 @@ class State:
     def __init__(self, specs: Mapping[str, StateSpec]) -> None:
         """`specs`: declared type of each state, by name."""
         self._specs = dict(specs)
+        total = sum(math.prod(size or 0 for size in s.tensor.shape) for s in specs.values())
+        if total > max_elements():
+            raise PackageError(f"the states hold {total} elements, more than this machine can")
         self.buffers = {
             name: StateBuffer(
                 torch.zeros([int(d or 0) for d in s.tensor.shape]).to(s.tensor.carrier)

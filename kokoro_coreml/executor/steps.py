@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from torch import Tensor
 
 from kokoro_coreml.errors import PackageError
 from kokoro_coreml.executor.graph import Block, Operation, names_read
+from kokoro_coreml.executor.limits import declared_elements, require_room
 from kokoro_coreml.executor.ops import OPS, OpDefinition, Parameter
 from kokoro_coreml.executor.package import Package
 from kokoro_coreml.executor.precision import Finding, Numerics
@@ -25,6 +26,9 @@ What it returns takes their place in the rest of the run; None leaves them.
 
 Iteration = Generator[tuple[Operation, tuple[Value, ...]], None, tuple[Value, ...]]
 """A run that stops after each operation."""
+
+MAX_BLOCKS_RUN = 3_000_000
+"""Runs of nested blocks in one call; a program that passes it is taken not to end."""
 
 _FOLDED = "constexpr_"
 """Operations whose names start so are evaluated once, at load, and their result is kept."""
@@ -52,6 +56,7 @@ class Run:
     """Names of values to keep beyond their last use."""
     kept: dict[str, Value] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    blocks_run: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,11 @@ class Step:
     blocks: tuple[ReadyBlock, ...]
     dead: tuple[str, ...]
     """Values no later operation of the block reads."""
+
+    @cached_property
+    def room(self) -> int | None:
+        """Elements of the declared results; None if one is open."""
+        return declared_elements(spec for _, spec in self.operation.outputs)
 
     def run(self, values: Mapping[str, Value], run: Run) -> tuple[Value, ...]:
         """Evaluate, check against the declaration, round, and show to the hook."""
@@ -90,6 +100,7 @@ class Step:
                 arguments[self.definition.blocks_parameter] = tuple(
                     partial(block.run, run, values) for block in self.blocks
                 )
+            require_room(self.operation.type, arguments, self.room)
             result = self.definition.function(**arguments)
         except _EVALUATION_ERRORS as error:
             raise PackageError(f"{self.operation} failed: {error}") from error
@@ -108,6 +119,9 @@ class ReadyBlock:
         self, run: Run, around: Mapping[str, Value], arguments: tuple[Value, ...]
     ) -> tuple[Value, ...]:
         """Values of the block's outputs; arguments as in `iterate`."""
+        run.blocks_run += 1
+        if run.blocks_run > MAX_BLOCKS_RUN:  # loops inside loops multiply
+            raise PackageError(f"blocks were run {MAX_BLOCKS_RUN} times without an end")
         steps = self.iterate(run, around, arguments)
         while True:
             try:

@@ -92,18 +92,18 @@ def _compare(
     stage = complete_stage(checkpoint, shape.bucket, noise_seed=seed)
     inputs = utterance.inputs(shape.bucket.tokens)
     with reporter.step(f"trace {stage}"):
-        traced = TracedGraph(trace(stage), stage.module)
+        traced = TracedGraph(trace(stage), stage.module, [p.name for p in stage.outputs])
     if question.precision == "float32":
         title = f"{shape} in float32 beside the traced PyTorch module"
         with reporter.step(title):
             found = errors_against_trace(plain, traced, stage, inputs)
-        suspects = operation_faults(PACKAGE_REWRITE, found, sound_db=SOUND_DB)
+        suspects = operation_faults(PACKAGE_REWRITE, found, plain.operations, sound_db=SOUND_DB)
     else:
         title = f"{shape} at {question.precision} precision beside itself in float32"
         other = Program.load(shape.package, shape.function, precision=question.precision)
         with reporter.step(title):
             found = errors_of_rounding(plain, other, traced, inputs)
-        suspects = operation_faults(PACKAGE_UPSTREAM, found, sound_db=HALF_DB)
+        suspects = operation_faults(PACKAGE_UPSTREAM, found, other.operations, sound_db=HALF_DB)
     executed = sum(o.type != "const" for o in plain.operations)
     return Answer(title, executed, tuple(found), tuple(suspects))
 

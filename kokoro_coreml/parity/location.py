@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from kokoro_coreml.executor import Operation
+from kokoro_coreml.executor.graph import names_read
 from kokoro_coreml.parity.results import Leg, OperationError, StageResult, Suspect
 from kokoro_coreml.parity.trials import Trial
 
@@ -54,29 +56,67 @@ def stage_faults(stages: Iterable[StageResult]) -> list[Suspect]:
 
 
 def operation_faults(
-    leg: str, operations: Sequence[OperationError], *, sound_db: float = SOUND_DB
+    leg: str,
+    compared: Sequence[OperationError],
+    operations: Sequence[Operation],
+    *,
+    sound_db: float = SOUND_DB,
 ) -> list[Suspect]:
-    """The first operation that goes wrong on right inputs, in program order."""
-    for operation in operations:
-        if operation.local_snr_db < sound_db:
-            where = operation.module or "no module known"
-            name = f"operation {operation.position}, {operation.type} '{operation.name}'"
+    """The first operation that goes wrong on right inputs, in program order.
+
+    Args:
+        leg: that failed.
+        compared: operations that have a counterpart in the reference.
+        operations: all of the program; those without a counterpart that feed a wrong value are
+            named with it, since one of them may be the guilty one.
+        sound_db: what an operation must keep.
+    """
+    for found in compared:
+        if found.local_snr_db < sound_db:
             evidence = (
-                f"{operation.local_snr_db:.1f} dB when fed the reference's own inputs "
-                f"({operation.declared}); everything in front of it is within {sound_db:g} dB"
+                f"{found.local_snr_db:.1f} dB when fed the reference's own inputs "
+                f"({found.declared}); everything in front of it is within {sound_db:g} dB"
             )
-            return [Suspect(leg, where, name, evidence)]
+            between = _between({o.name for o in compared}, operations, found)
+            if between:
+                names = ", ".join(f"{o.type} '{o.name}'" for o in between)
+                evidence += f"; computed from values without a counterpart: {names}"
+            name = f"operation {found.position}, {found.type} '{found.name}'"
+            return [Suspect(leg, found.module or "no module known", name, evidence)]
     return []
 
 
+def _between(
+    known: set[str], operations: Sequence[Operation], found: OperationError
+) -> list[Operation]:
+    """Operations that reach `found` without passing a compared value, in program order."""
+    by_name = {name: o for o in operations for name, _ in o.outputs}
+    reached: dict[int, Operation] = {}
+    waiting = [by_name[found.name]]
+    while waiting:
+        for name in names_read(waiting.pop()):
+            operation = by_name.get(name)
+            if operation is None or name in known or operation.type == "const":
+                continue
+            if operation.position not in reached:
+                reached[operation.position] = operation
+                waiting.append(operation)
+    return [reached[position] for position in sorted(reached)]
+
+
 def unlocated(legs: Sequence[Leg], suspects: Sequence[Suspect]) -> list[Suspect]:
-    """A suspect for every failed leg that nothing else explains, so that none goes unnamed."""
+    """A suspect for the first failed leg that nothing explains.
+
+    Legs stand in the order in which an error travels, so what was located in one explains those
+    behind it.
+    """
     known = {suspect.leg for suspect in suspects}
-    return [
-        Suspect(leg.name, "not located", None, leg.detail or "no detail")
-        for leg in legs
-        if leg.verdict == "failed" and leg.name not in known
-    ]
+    for leg in legs:
+        if leg.name in known:
+            return []
+        if leg.verdict == "failed":
+            return [Suspect(leg.name, "not located", None, leg.detail or "no detail")]
+    return []
 
 
 def _first_difference(a: Sequence[int], b: Sequence[int]) -> int:

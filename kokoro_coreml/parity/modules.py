@@ -121,6 +121,7 @@ def rewrite_against_upstream(
     ]
     checks = [c for s in stages for c in _stage_check(judge, s, "module_snr_db")]
     whole = spoken_metrics(heard.spoken, trial)
+    whole["exact_snr_db"] = whole["audio_snr_db"]
     rest = [m for m in judge.of_leg(REWRITE_UPSTREAM) if m != "module_snr_db"]
     checks += judge.checks(REWRITE_UPSTREAM, case, whole, only=rest)
     seconds = time.perf_counter() - began

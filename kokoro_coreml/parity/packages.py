@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from kokoro_coreml.config import SAMPLE_RATE
 from kokoro_coreml.errors import ParityError, PhonemeError
 from kokoro_coreml.executor import Program
 from kokoro_coreml.executor.types import TensorSpec
-from kokoro_coreml.parity.attribution import attribute, half_precision
+from kokoro_coreml.parity.attribution import Named, attribute, half_precision
 from kokoro_coreml.parity.judge import Judge, judged
 from kokoro_coreml.parity.metrics import (
     AUDIO_METRICS,
@@ -32,6 +33,12 @@ from kokoro_coreml.parity.torchscript import TracedGraph
 from kokoro_coreml.parity.trials import Trial
 from kokoro_coreml.stages import Stage
 from kokoro_coreml.synthesis import Backend, Spoken, speak
+
+SAME_VALUE = ("_has_output_shape", "_cast_fp16", "_has_output_shape_cast_fp16")
+"""What coremltools appends to a name when it moves a value but does not change it."""
+
+_DERIVED = re.compile(r"(_has_output_shape|_cast_fp16|_batch_first|_transpose|_\d+)+$")
+"""What it appends to the names of the operations that one of torch's becomes."""
 
 SUITE_DURATIONS = "suite_duration_errors_percent"
 """Share of all tokens of the suite whose durations differ."""
@@ -195,8 +202,15 @@ def errors_against_trace(
     """Every operation of a float32 package beside the traced module; see `attribution`."""
     modules = traced.modules()
     tensors = tensors_of(stage, inputs)
-    references = (traced.run(tensors), traced.run(tensors))
-    return attribute(program, inputs, references, set(modules), named(program, modules))
+    names = {name + suffix for name in modules for suffix in ("", *SAME_VALUE)}
+    references = (_renamed(traced.run(tensors)), _renamed(traced.run(tensors)))
+    return attribute(program, inputs, references, names, named(program, modules))
+
+
+def _renamed(values: Named) -> Named:
+    for name, value in values:
+        yield name, value
+        yield from ((name + suffix, value) for suffix in SAME_VALUE)
 
 
 def errors_of_rounding(
@@ -215,7 +229,7 @@ def named(program: Program, modules: Mapping[str, str]) -> dict[str, str]:
     label: str | None = None
     for operation in reversed(program.operations):
         for name, _ in operation.outputs:
-            label = modules.get(name, label)
+            label = modules.get(name) or modules.get(_DERIVED.sub("", name)) or label
             if label is not None:
                 labels[name] = label
     return labels

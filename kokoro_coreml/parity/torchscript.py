@@ -34,12 +34,15 @@ class _Node:
 class TracedGraph:
     """The graph of a trace with its parameters, ready to be run many times."""
 
-    def __init__(self, traced: torch.jit.ScriptModule, module: nn.Module) -> None:
+    def __init__(
+        self, traced: torch.jit.ScriptModule, module: nn.Module, outputs: Sequence[str] = ()
+    ) -> None:
         """Read a trace.
 
         Args:
             traced: from `lowering.trace`.
             module: what was traced; says the class behind each path.
+            outputs: names the package gives to the results, in order.
 
         Raises:
             ParityError: the graph holds a node that cannot be interpreted.
@@ -52,16 +55,17 @@ class TracedGraph:
         self._inputs = [value.debugName() for value in list(graph.inputs())[1:]]
         self._classes = {path: type(child).__name__ for path, child in module.named_modules()}
         nodes = [n for n in graph.nodes() if n.kind() != "prim::GetAttr"]
-        self._outputs = [value.debugName() for value in graph.outputs()]
+        self._names = _output_names(graph, outputs)
         last = {v.debugName(): i for i, n in enumerate(nodes) for v in n.inputs()}
         self._nodes = [_node(n, i, last) for i, n in enumerate(nodes)]
 
     def modules(self) -> dict[str, str]:
         """Package name of each value to path and class of the module that computes it."""
         return {
-            package_name(output): self._label(node.scope)
+            name: self._label(node.scope)
             for node in self._nodes
             for output in node.outputs
+            for name in self._package_names(output)
         }
 
     def run(self, inputs: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -75,9 +79,13 @@ class TracedGraph:
             for name, value in zip(node.outputs, results, strict=True):
                 values[name] = value
                 if isinstance(value, Tensor):
-                    yield package_name(name), value
+                    yield from ((other, value) for other in self._package_names(name))
             for name in node.dead:
                 values.pop(name, None)
+
+    def _package_names(self, name: str) -> tuple[str, ...]:
+        """A result has its own name in a package, unless something else reads it too."""
+        return (package_name(name), *self._names.get(name, ()))
 
     def _label(self, scope: str) -> str:
         path = scope.rsplit("/", 1)[-1].removeprefix(_ROOT).removeprefix(".")
@@ -89,6 +97,16 @@ def package_name(name: str) -> str:
     """How coremltools writes a TorchScript value's name in a package."""
     clean = re.sub(r"[^a-zA-Z0-9_]", "_", name)
     return f"var_{clean}" if clean[0].isdigit() else clean
+
+
+def _output_names(graph: Any, outputs: Sequence[str]) -> dict[str, list[str]]:
+    values = list(graph.outputs())
+    if len(values) == 1 and values[0].node().kind() == "prim::TupleConstruct":
+        values = list(values[0].node().inputs())
+    names: dict[str, list[str]] = {}
+    for value, name in zip(values, outputs, strict=False):
+        names.setdefault(value.debugName(), []).append(name)
+    return names
 
 
 def _node(node: Any, index: int, last: Mapping[str, int]) -> _Node:

@@ -185,6 +185,8 @@ class _Run:
     devices: list[DeviceUse] = field(default_factory=list)
     findings: list[RangeFinding] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
+    rounded: list[Suspect] = field(default_factory=list)
+    """What rounding does worst; suspects if the half-precision leg fails."""
     labels: dict[str, str] = field(default_factory=dict)
     """Module of each operation, by package name."""
     eager_seconds: dict[Shape, tuple[float, ...]] = field(default_factory=dict)
@@ -329,7 +331,7 @@ class _Run:
         if not self._left_out(TRACED_EAGER):
             with self._attempt(TRACED_EAGER), self.reporter.step("traced = eager"):
                 self._add(modules.trace_against_eager(self.judge, traced, stage, trial, eager))
-        return TracedGraph(traced, stage.module)
+        return TracedGraph(traced, stage.module, [port.name for port in stage.outputs])
 
     def _package(
         self, shape: Shape, stage: Stage, trial: Trial, eager: Any, traced: TracedGraph
@@ -356,7 +358,9 @@ class _Run:
         with self._locating(PACKAGE_REWRITE), self.reporter.step(f"error along the graph: {title}"):
             self.operations = packages.errors_against_trace(plain, traced, stage, inputs)
             self.operations_title = title
-            self.suspects += location.operation_faults(PACKAGE_REWRITE, self.operations)
+            self.suspects += location.operation_faults(
+                PACKAGE_REWRITE, self.operations, plain.operations
+            )
 
     def _attribute_rounding(
         self, plain: Program, declared: Program, traced: TracedGraph, inputs: dict[str, Any]
@@ -368,6 +372,12 @@ class _Run:
         ):
             self.operations = packages.errors_of_rounding(plain, declared, traced, inputs)
             self.operations_title = title
+            self.rounded = location.operation_faults(
+                PACKAGE_UPSTREAM,
+                self.operations,
+                declared.operations,
+                sound_db=location.HALF_DB,
+            )
 
     @contextmanager
     def _locating(self, leg: str) -> Iterator[None]:
@@ -413,9 +423,7 @@ class _Run:
         verdicts = {leg.name: leg.verdict for leg in self.legs}
         wrong = verdicts.get(PACKAGE_UPSTREAM) == "failed"
         if wrong and self.half and verdicts.get(PACKAGE_REWRITE) == "passed":
-            self.suspects += location.operation_faults(
-                PACKAGE_UPSTREAM, self.operations, sound_db=location.HALF_DB
-            )
+            self.suspects += self.rounded
 
     def _detail(self) -> str | None:
         parts = [f"precision {self._precision()}"]

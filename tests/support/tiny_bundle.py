@@ -48,6 +48,7 @@ LOOSE = {
     "rewrite_snr_db": 45.0,
     "opening_snr_db": 30.0,
     "tail_snr_db": 30.0,
+    "exact_snr_db": 10.0,
     "padded_snr_db": 10.0,
     "snr_above_yardstick_db": 0.0,
     "log_mel_cosine": 0.99,
