@@ -33,7 +33,7 @@ from kokoro_coreml.manifest import (
     Manifest,
     PackageRecord,
 )
-from kokoro_coreml.memory import peak_memory, return_large_blocks
+from kokoro_coreml.memory import peak_memory
 from kokoro_coreml.modules.source import HARMONICS
 from kokoro_coreml.parity.gate import (
     Case,
@@ -109,7 +109,6 @@ def convert(
     Raises:
         KokoroError: one of its subclasses, by what went wrong; an earlier bundle is unchanged.
     """
-    return_large_blocks()
     room = DEFAULT_NEED_BYTES * len(recipe.buckets)
     with fixed_threads(), staged(out, force=force, need_bytes=room) as folder:
         job = _Job(recipe, folder, reporter)

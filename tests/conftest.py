@@ -7,6 +7,7 @@ import pytest
 from kokoro_coreml.checkpoint import Checkpoint, load_checkpoint
 from kokoro_coreml.parity.reference import Reference
 from tests.support.tiny import tiny_checkpoint
+from tests.support.tiny_bundle import Bench, convert_tiny, write_suite
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +28,11 @@ def tiny_reference(tiny: Checkpoint) -> Reference:
 @pytest.fixture(scope="session")
 def packaged_reference(packaged: Checkpoint) -> Reference:
     return Reference(packaged)
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A bundle of the tiny network, converted for real, and what verifies copies of it."""
+    folder = tmp_path_factory.mktemp("tiny_bundle")
+    write_suite(folder / "suite.toml")
+    return Bench(folder, convert_tiny(folder))

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from kokoro_coreml.errors import ConversionError
+from kokoro_coreml.memory import large_blocks_returned
 from kokoro_coreml.modules.blocks import AdainResBlk1d, AdaINResBlock1
 from kokoro_coreml.stages.types import Stage
 
@@ -31,7 +32,8 @@ def trace(stage: Stage) -> torch.jit.ScriptModule:
         ConversionError: the module cannot be traced.
     """
     example = tuple(port.example() for port in stage.inputs)
-    with torch.inference_mode(), warnings.catch_warnings(), _frugal(stage.module):
+    quiet = warnings.catch_warnings()
+    with large_blocks_returned(), torch.inference_mode(), quiet, _frugal(stage.module):
         warnings.simplefilter("ignore", torch.jit._trace.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         try:

@@ -12,7 +12,6 @@ from kokoro_coreml.errors import BundleError, PackageError, ParityError
 from kokoro_coreml.executor import Program
 from kokoro_coreml.lowering import trace
 from kokoro_coreml.manifest import Manifest
-from kokoro_coreml.memory import return_large_blocks
 from kokoro_coreml.parity.location import HALF_DB, SOUND_DB, operation_faults
 from kokoro_coreml.parity.packages import errors_against_trace, errors_of_rounding
 from kokoro_coreml.parity.results import OperationError, Suspect
@@ -71,7 +70,6 @@ def compare(question: Question, *, reporter: Reporter = SILENT) -> Answer:
         ParityError: the weights are not the bundle's, or there is no such case.
         PackageError: the package cannot be run.
     """
-    return_large_blocks()
     with fixed_threads():
         manifest = verify_files(question.bundle)
         shape = _choose(shapes_of(question.bundle, manifest), question)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,7 @@ from kokoro_coreml.synthesis import Backend, Spoken, speak
 SAME_VALUE = ("_has_output_shape", "_cast_fp16", "_has_output_shape_cast_fp16")
 """What coremltools appends to a name when it moves a value but does not change it."""
 
-_DERIVED = re.compile(r"(_has_output_shape|_cast_fp16|_batch_first|_transpose|_\d+)+$")
+_DERIVED = re.compile(r"(_has_output_shape|_cast_fp16|_batch_first|_transpose|_\d+)$")
 """What it appends to the names of the operations that one of torch's becomes."""
 
 SUITE_DURATIONS = "suite_duration_errors_percent"
@@ -229,10 +229,18 @@ def named(program: Program, modules: Mapping[str, str]) -> dict[str, str]:
     label: str | None = None
     for operation in reversed(program.operations):
         for name, _ in operation.outputs:
-            label = modules.get(name) or modules.get(_DERIVED.sub("", name)) or label
+            label = next((modules[n] for n in _origins(name) if modules.get(n)), label)
             if label is not None:
                 labels[name] = label
     return labels
+
+
+def _origins(name: str) -> Iterator[str]:
+    """The name, and what it may have been derived from, nearest first."""
+    yield name
+    while (shorter := _DERIVED.sub("", name)) != name:
+        name = shorter
+        yield name
 
 
 def _finite(name: str, value: float) -> float:

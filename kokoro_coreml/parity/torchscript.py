@@ -62,7 +62,7 @@ class TracedGraph:
     def modules(self) -> dict[str, str]:
         """Package name of each value to path and class of the module that computes it."""
         return {
-            name: self._label(node.scope)
+            name: self._label(node)
             for node in self._nodes
             for output in node.outputs
             for name in self._package_names(output)
@@ -87,8 +87,14 @@ class TracedGraph:
         """A result has its own name in a package, unless something else reads it too."""
         return (package_name(name), *self._names.get(name, ()))
 
-    def _label(self, scope: str) -> str:
-        path = scope.rsplit("/", 1)[-1].removeprefix(_ROOT).removeprefix(".")
+    def _label(self, node: _Node) -> str:
+        """The module whose call it stands in, or that owns its weights, whichever is deeper.
+
+        Methods other than `forward` leave no scope of their own in a trace.
+        """
+        path = node.scope.rsplit("/", 1)[-1].removeprefix(_ROOT).removeprefix(".")
+        owners = [n.rpartition(".")[0] for n in node.inputs if n in self._parameters]
+        path = max([path, *owners], key=lambda p: p.count(".") + bool(p))
         kind = self._classes.get(path, "")
         return f"{path} ({kind})" if path else kind
 

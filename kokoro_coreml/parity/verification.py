@@ -24,7 +24,6 @@ from kokoro_coreml.executor import PRECISIONS, Program
 from kokoro_coreml.executor.precision import Finding
 from kokoro_coreml.lowering import trace
 from kokoro_coreml.manifest import MANIFEST_NAME, Manifest
-from kokoro_coreml.memory import return_large_blocks
 from kokoro_coreml.noise import source_noise
 from kokoro_coreml.parity import location, modules, packages
 from kokoro_coreml.parity.judge import Judge, judged, merged, not_run, waived
@@ -129,7 +128,6 @@ def verify(request: Request, *, reporter: Reporter = SILENT) -> Verification:
         KokoroError: the suite, its voices or the weights cannot be had.
     """
     _check_request(request)
-    return_large_blocks()
     with fixed_threads():
         run = _open(request, reporter)
         run.everything()

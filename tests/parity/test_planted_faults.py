@@ -7,83 +7,22 @@ lowering are planted in the code that makes the package.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
-import pytest
 
-from kokoro_coreml.lowering import corrections, lower, trace
+from kokoro_coreml.lowering import corrections
 from kokoro_coreml.modules.masks import Valid
 from kokoro_coreml.parity import verification
 from kokoro_coreml.parity.results import Report
 from kokoro_coreml.parity.verification import EVERY_LEG, Request, verify
-from kokoro_coreml.recipe import Bucket, load_recipe
-from kokoro_coreml.stages import complete_stage
 from kokoro_coreml.voices import VoicePack
-from tests.support.tiny import tiny_checkpoint
 from tests.support.tiny_bundle import (
-    FRAMES,
-    PACKAGE,
-    TOKENS,
-    changed_copy,
     constant,
-    convert_tiny,
     edit_weight,
     of_type,
-    reseal,
     tiny_thresholds,
-    write_suite,
 )
 
 PACKAGE_LEGS = ("inputs = upstream", "package = rewrite", "package = upstream")
-
-
-@dataclass
-class Bench:
-    """A sound bundle and what verifies copies of it."""
-
-    folder: Path
-    bundle: Path
-
-    def verify(self, bundle: Path, *legs: str) -> Report:
-        """Verify by some of the legs, or by all of them."""
-        waive = tuple(leg for leg in EVERY_LEG if legs and leg not in legs)
-        request = Request(
-            bundle,
-            precision="float32",
-            suite=str(self.folder / "suite.toml"),
-            checkpoint=str(self.folder / "weights"),
-            thresholds=tiny_thresholds(),
-            waive=waive,
-        )
-        return verify(request).report
-
-    def planted(self, name: str, change: Callable, *legs: str) -> Report:
-        """Plant a fault in a copy of the package."""
-        copy = changed_copy(self.bundle, self.folder / name, change)
-        try:
-            return self.verify(copy, *(legs or PACKAGE_LEGS))
-        finally:
-            shutil.rmtree(copy)
-
-    def lowered_anew(self, name: str) -> Path:
-        """A copy of the bundle whose package is made by the code as it is now."""
-        copy = self.folder / name
-        shutil.copytree(self.bundle, copy)
-        shutil.rmtree(copy / PACKAGE)
-        stage = complete_stage(tiny_checkpoint(), Bucket(TOKENS, FRAMES), noise_seed=0)
-        lower(trace(stage), stage, load_recipe("complete").target, copy / PACKAGE)
-        return reseal(copy)
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("planted")
-    write_suite(folder / "suite.toml")
-    return Bench(folder, convert_tiny(folder))
 
 
 def failed(report: Report) -> set[str]:

@@ -8,7 +8,7 @@ import re
 import shutil
 import struct
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from coremltools.proto import Model_pb2
 from kokoro_coreml import conversion
 from kokoro_coreml.bundle import seal
 from kokoro_coreml.checkpoint import write_pth
+from kokoro_coreml.lowering import lower, trace
 from kokoro_coreml.manifest import read_manifest
-from kokoro_coreml.parity.results import Threshold
+from kokoro_coreml.parity.results import Report, Threshold
 from kokoro_coreml.parity.thresholds import thresholds_for
-from kokoro_coreml.recipe import load_recipe
+from kokoro_coreml.parity.verification import EVERY_LEG, Request, verify
+from kokoro_coreml.recipe import Bucket, load_recipe
 from kokoro_coreml.resources import recipes_folder
+from kokoro_coreml.stages import complete_stage
 from tests.support.tiny import tiny_checkpoint, tiny_config
 
 TOKENS, FRAMES = 32, 208
@@ -176,3 +179,44 @@ def edit_weight(model: Any, weights: Path, name: str, change: Callable[[Any], An
     array = np.frombuffer(content, "<f4", count, start).reshape(shape).copy()
     content[start : start + 4 * count] = np.ascontiguousarray(change(array), "<f4").tobytes()
     weights.write_bytes(bytes(content))
+
+
+PACKAGE_LEGS = ("inputs = upstream", "package = rewrite", "package = upstream")
+
+
+@dataclass
+class Bench:
+    """A sound bundle and what verifies copies of it."""
+
+    folder: Path
+    bundle: Path
+
+    def verify(self, bundle: Path, *legs: str) -> Report:
+        """Verify by some of the legs, or by all of them."""
+        waive = tuple(leg for leg in EVERY_LEG if legs and leg not in legs)
+        request = Request(
+            bundle,
+            precision="float32",
+            suite=str(self.folder / "suite.toml"),
+            checkpoint=str(self.folder / "weights"),
+            thresholds=tiny_thresholds(),
+            waive=waive,
+        )
+        return verify(request).report
+
+    def planted(self, name: str, change: Callable[[Any, Path], None], *legs: str) -> Report:
+        """Plant a fault in a copy of the package."""
+        copy = changed_copy(self.bundle, self.folder / name, change)
+        try:
+            return self.verify(copy, *(legs or PACKAGE_LEGS))
+        finally:
+            shutil.rmtree(copy)
+
+    def lowered_anew(self, name: str) -> Path:
+        """A copy of the bundle whose package is made by the code as it is now."""
+        copy = self.folder / name
+        shutil.copytree(self.bundle, copy)
+        shutil.rmtree(copy / PACKAGE)
+        stage = complete_stage(tiny_checkpoint(), Bucket(TOKENS, FRAMES), noise_seed=0)
+        lower(trace(stage), stage, load_recipe("complete").target, copy / PACKAGE)
+        return reseal(copy)
