@@ -11,8 +11,8 @@ import pytest
 from kokoro_coreml.cli import main
 from kokoro_coreml.errors import ParityError
 from kokoro_coreml.parity import verification
+from kokoro_coreml.parity.request import EVERY_LEG
 from kokoro_coreml.parity.results import load_report
-from kokoro_coreml.parity.verification import EVERY_LEG
 from tests.support.tiny_bundle import PACKAGE, tiny_thresholds
 
 SHORT = ("inputs = upstream", "package = upstream")

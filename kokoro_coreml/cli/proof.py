@@ -107,7 +107,8 @@ def verify(
 ) -> None:
     """Judge a bundle by every leg of parity; leaves with 10 unless all of them passed."""
     from kokoro_coreml.parity.report import write_html
-    from kokoro_coreml.parity.verification import Request, summary
+    from kokoro_coreml.parity.request import Request
+    from kokoro_coreml.parity.verification import summary
     from kokoro_coreml.parity.verification import verify as judge
 
     edge: Edge = context.obj

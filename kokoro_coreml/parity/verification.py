@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,26 @@ from kokoro_coreml.bundle import verify_files
 from kokoro_coreml.bundle.contents import tool_versions
 from kokoro_coreml.checkpoint import Checkpoint
 from kokoro_coreml.config import SAMPLE_RATE
-from kokoro_coreml.coreml import COMPUTE_UNITS, ComputePlan, CoreMLWorker, require_mac
+from kokoro_coreml.coreml import COMPUTE_UNITS
 from kokoro_coreml.errors import KokoroError, ParityError
-from kokoro_coreml.executor import PRECISIONS, Program
+from kokoro_coreml.executor import Program
 from kokoro_coreml.executor.precision import Finding
 from kokoro_coreml.lowering import trace
 from kokoro_coreml.manifest import MANIFEST_NAME, Manifest
 from kokoro_coreml.noise import source_noise
-from kokoro_coreml.parity import location, modules, packages
+from kokoro_coreml.parity import devices, location, modules, packages
 from kokoro_coreml.parity.judge import Judge, judged, merged, not_run, waived
 from kokoro_coreml.parity.packages import Said
 from kokoro_coreml.parity.recognition import Recogniser
 from kokoro_coreml.parity.reference import Reference
 from kokoro_coreml.parity.report import Listening
+from kokoro_coreml.parity.request import (
+    EVERY_LEG,
+    RANGE,
+    RANGE_THRESHOLDS,
+    Request,
+    check_request,
+)
 from kokoro_coreml.parity.results import (
     SCHEMA_VERSION,
     BundleFacts,
@@ -47,7 +54,6 @@ from kokoro_coreml.parity.results import (
 from kokoro_coreml.parity.suite import Suite, load_suite
 from kokoro_coreml.parity.thresholds import (
     COREML_UPSTREAM,
-    LEGS,
     PACKAGE_REWRITE,
     PACKAGE_UPSTREAM,
     PADDED_EXACT,
@@ -64,46 +70,6 @@ from kokoro_coreml.recipe import Bucket, Thresholds, parse_recipe
 from kokoro_coreml.stages import Stage, complete_stage
 from kokoro_coreml.synthesis import speak
 from kokoro_coreml.threads import fixed_threads
-
-RUNTIMES = ("executor", "coreml")
-"""What can run a bundle's packages."""
-
-RANGE = "range"
-"""Leg of the mode `stress`: no value that a device may not hold."""
-
-EVERY_LEG = (location.INPUTS_UPSTREAM, *LEGS, RANGE)
-"""Names of all legs; `RANGE` is judged in the mode `stress` only."""
-
-_RANGE_THRESHOLDS = (
-    Threshold(
-        "values_out_of_range",
-        RANGE,
-        0.0,
-        "lower",
-        "sums of products over 32,752, overflow and NaN in half precision; subnormals are only "
-        "reported",
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to verify, and how."""
-
-    bundle: Path
-    runtime: str = "executor"
-    precision: str = "declared"
-    """Numeric mode of the executor, one of `PRECISIONS`; Core ML has its own."""
-    suite: str = "smoke"
-    compute_units: tuple[str, ...] = ()
-    """For the runtime `coreml`; empty means all of them."""
-    checkpoint: str | None = None
-    """Where the weights are, if not where the manifest says."""
-    waive: tuple[str, ...] = ()
-    """Legs to leave out; they are named in the report."""
-    thresholds: tuple[Threshold, ...] | None = None
-    """Bounds in place of `thresholds_for`, for networks that are not Kokoro; they stand in the
-    report."""
 
 
 @dataclass(frozen=True)
@@ -127,24 +93,11 @@ def verify(request: Request, *, reporter: Reporter = SILENT) -> Verification:
         CoreMLUnavailableError: the runtime is `coreml` and this is no Mac.
         KokoroError: the suite, its voices or the weights cannot be had.
     """
-    _check_request(request)
+    check_request(request)
     with fixed_threads():
         run = _open(request, reporter)
         run.everything()
         return run.result()
-
-
-def _check_request(request: Request) -> None:
-    for what, value, known in (
-        ("runtime", request.runtime, RUNTIMES),
-        ("precision", request.precision, PRECISIONS),
-        *(("leg", name, EVERY_LEG) for name in request.waive),
-        *(("compute units", name, COMPUTE_UNITS) for name in request.compute_units),
-    ):
-        if value not in known:
-            raise ParityError(f"unknown {what} {value!r}; known: {', '.join(known)}")
-    if request.runtime == "coreml":
-        require_mac()
 
 
 def _open(request: Request, reporter: Reporter) -> _Run:
@@ -249,7 +202,7 @@ class _Run:
             "lower",
             "ids and voice row are copied, not computed",
         )
-        return (inputs, *found, *_RANGE_THRESHOLDS)
+        return (inputs, *found, *RANGE_THRESHOLDS)
 
     # -- legs -----------------------------------------------------------------------------------
 
@@ -277,13 +230,14 @@ class _Run:
             self._attempt(REWRITE_UPSTREAM),
             self.reporter.step("rewrite = upstream: every module at the exact length"),
         ):
+            began = time.perf_counter()
             heard = self._hear(trial, modules.exact_bucket(trial))
             samples = self.checkpoint.config.samples_per_frame * trial.frames
             noise = source_noise(self.manifest.noise.seed, samples)
             found = modules.rewrite_against_upstream(
                 self.judge, self.reference, trial, heard, noise
             )
-            self._add(found)
+            self._add(found, began)
 
     def _hear(self, trial: Trial, bucket: Bucket) -> modules.Heard:
         seed = self.manifest.noise.seed
@@ -315,20 +269,22 @@ class _Run:
             self._attempt(PADDED_EXACT),
             self.reporter.step(f"padded = exact: {trial.shape.bucket}"),
         ):
+            began = time.perf_counter()
             exact = self._hear(trial, modules.exact_bucket(trial))
             steady = self._hear(trial, modules.exact_bucket(trial, multiple=modules.STEADY))
             padded = modules.hear(stage, trial.utterance)
             config = self.checkpoint.config
-            self._add(
-                modules.padded_against_exact(self.judge, config, trial, exact, steady, padded)
-            )
+            found = modules.padded_against_exact(self.judge, config, trial, exact, steady, padded)
+            self._add(found, began)
 
     def _traced(self, stage: Stage, trial: Trial, eager: Any) -> TracedGraph:
         with self.reporter.step(f"trace {stage}"):
             traced = trace(stage)
         if not self._left_out(TRACED_EAGER):
             with self._attempt(TRACED_EAGER), self.reporter.step("traced = eager"):
-                self._add(modules.trace_against_eager(self.judge, traced, stage, trial, eager))
+                began = time.perf_counter()
+                found = modules.trace_against_eager(self.judge, traced, stage, trial, eager)
+                self._add(found, began)
         return TracedGraph(traced, stage.module, [port.name for port in stage.outputs])
 
     def _package(
@@ -341,8 +297,10 @@ class _Run:
             self._attempt(PACKAGE_REWRITE),
             self.reporter.step(f"package = rewrite: {shape} in float32"),
         ):
+            began = time.perf_counter()
             spoken = speak(plain, trial.utterance, shape.bucket.tokens)
-            self.legs.append(packages.package_against_rewrite(self.judge, trial, spoken, eager))
+            leg = packages.package_against_rewrite(self.judge, trial, spoken, eager)
+            self._add(modules.LegResult(leg), began)
         failed = any(g.name == PACKAGE_REWRITE and g.verdict == "failed" for g in self.legs)
         if failed or (plain is declared and not self.operations):
             self._attribute_trace(plain, traced, stage, inputs)
@@ -486,54 +444,18 @@ class _Run:
             reason = "needs macOS: run `kokoro-coreml verify BUNDLE --runtime coreml` on a Mac"
             self.legs.append(not_run(name, reason))
             return
-        units = self.request.compute_units or COMPUTE_UNITS
         with tempfile.TemporaryDirectory(prefix="kokoro-coreml-") as compiled:
-            for unit in units:
-                self._on_device(unit, trials, Path(compiled))
-
-    def _on_device(self, unit: str, trials: Sequence[Trial], compiled: Path) -> None:
-        """Core ML itself, each function in a process of its own, which it may bring down."""
-        began = time.perf_counter()
-        said: list[Said] = []
-        with self._attempt(COREML_UPSTREAM):
-            for shape in dict.fromkeys(t.shape for t in trials):
-                mine = [t for t in trials if t.shape == shape]
-                title = f"coreml = upstream: {shape} on {unit}"
-                with (
-                    self.reporter.step(title, len(mine)) as one,
-                    CoreMLWorker(shape.package, shape.function, unit, folder=compiled) as backend,
-                ):
-                    for trial in mine:
-                        said.append(packages.say(backend, trial, units=unit))
-                        one(1)
-                    self._time_device(shape, unit, backend)
-                    self._plan(shape, unit, backend.plan())
-            seconds = time.perf_counter() - began
-            self.legs.append(
-                packages.against_upstream(self.judge, COREML_UPSTREAM, said, seconds, unit)
-            )
-        self.said += said
-
-    def _time_device(self, shape: Shape, unit: str, backend: CoreMLWorker) -> None:
-        seconds = tuple(round(s, 4) for s in backend.run_seconds)
-        self.timings.append(
-            PackageTiming(
-                shape.package.name, shape.function, unit, backend.load_seconds, seconds, ()
-            )
-        )
-
-    def _plan(self, shape: Shape, unit: str, plan: ComputePlan) -> None:
-        self.devices += [
-            DeviceUse(
-                shape.package.name,
-                shape.function,
-                unit,
-                share.device or "unknown",
-                share.operations,
-                share.cost_share or 0.0,
-            )
-            for share in plan.summary()
-        ]
+            for unit in self._units():
+                found = devices.Device(unit, Path(compiled), self.reporter)
+                began = time.perf_counter()
+                with self._attempt(name):
+                    found.speak(trials)
+                    seconds = time.perf_counter() - began
+                    leg = packages.against_upstream(self.judge, name, found.said, seconds, unit)
+                    self.legs.append(leg)
+                self.said += found.said
+                self.timings += found.timings
+                self.devices += found.uses
 
     def _words(self) -> None:
         self.heard: dict[str, packages.Heard | None] = {}
@@ -582,8 +504,10 @@ class _Run:
             self.legs.append(waived(name))
         return True
 
-    def _add(self, found: modules.LegResult) -> None:
-        self.legs.append(found.leg)
+    def _add(self, found: modules.LegResult, began: float) -> None:
+        """Keep a leg with its tables; `began` is when its first run was started."""
+        seconds = round(time.perf_counter() - began, 3)
+        self.legs.append(replace(found.leg, seconds=seconds))
         self.stages += found.stages
         self.suspects += location.stage_faults(found.stages)
 

@@ -7,6 +7,7 @@ from coremltools.converters.mil import Builder as mb
 from coremltools.converters.mil.mil import types
 from coremltools.models.utils import MultiFunctionDescriptor, save_multifunction
 
+from kokoro_coreml.coreml import worker
 from tests.support import fake_coreml
 
 
@@ -32,6 +33,13 @@ def fake_mac(behave, monkeypatch):
     monkeypatch.setitem(sys.modules, mac.NATIVE_MODULE, None)
     fake_coreml.install(monkeypatch.setattr)
     return behave
+
+
+@pytest.fixture
+def mac_children(fake_mac, monkeypatch):
+    """Children that find a stand-in for Core ML; this process takes itself for a Mac."""
+    monkeypatch.setattr(worker, "SESSION_FACTORY", "tests.support.fake_coreml:open_session")
+    return fake_mac
 
 
 @pytest.fixture(scope="session")

@@ -26,13 +26,6 @@ from tests.coreml.conftest import _save
 TOKENS, SAMPLES = 8, 4_800
 
 
-@pytest.fixture
-def mac_children(fake_mac, monkeypatch):
-    """Children that find a stand-in for Core ML; this process takes itself for a Mac."""
-    monkeypatch.setattr(worker, "SESSION_FACTORY", "tests.support.fake_coreml:open_session")
-    return fake_mac
-
-
 @pytest.fixture(scope="module")
 def talker(tmp_path_factory):
     """A package with the interface of the `complete` cut that hums: half of its audio is speech."""

@@ -12,8 +12,9 @@ import numpy as np
 from kokoro_coreml.lowering import corrections
 from kokoro_coreml.modules.masks import Valid
 from kokoro_coreml.parity import verification
+from kokoro_coreml.parity.request import EVERY_LEG, Request
 from kokoro_coreml.parity.results import Report
-from kokoro_coreml.parity.verification import EVERY_LEG, Request, verify
+from kokoro_coreml.parity.verification import verify
 from kokoro_coreml.voices import VoicePack
 from tests.support.tiny_bundle import (
     constant,

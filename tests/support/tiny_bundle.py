@@ -20,9 +20,10 @@ from kokoro_coreml.bundle import seal
 from kokoro_coreml.checkpoint import write_pth
 from kokoro_coreml.lowering import lower, trace
 from kokoro_coreml.manifest import read_manifest
+from kokoro_coreml.parity.request import EVERY_LEG, Request
 from kokoro_coreml.parity.results import Report, Threshold
 from kokoro_coreml.parity.thresholds import thresholds_for
-from kokoro_coreml.parity.verification import EVERY_LEG, Request, verify
+from kokoro_coreml.parity.verification import verify
 from kokoro_coreml.recipe import Bucket, load_recipe
 from kokoro_coreml.resources import recipes_folder
 from kokoro_coreml.stages import complete_stage

@@ -1,0 +1,75 @@
+"""Leg 6: the saved package on a Mac, for one choice of compute units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kokoro_coreml.coreml import ComputePlan, CoreMLWorker
+from kokoro_coreml.parity.packages import Said, say
+from kokoro_coreml.parity.results import DeviceUse, PackageTiming
+from kokoro_coreml.parity.trials import Shape, Trial
+from kokoro_coreml.progress import Reporter
+
+
+@dataclass
+class Device:
+    """What Core ML said, how long it took, and where it meant to run it.
+
+    Every function runs in a process of its own, which Core ML may bring down; what was said before
+    is kept.
+    """
+
+    compute_units: str
+    compiled: Path
+    """Folder for compiled packages, shared by all compute units."""
+    reporter: Reporter
+    said: list[Said] = field(default_factory=list)
+    timings: list[PackageTiming] = field(default_factory=list)
+    uses: list[DeviceUse] = field(default_factory=list)
+
+    def speak(self, trials: Sequence[Trial]) -> None:
+        """Run every trial.
+
+        Raises:
+            CoreMLError: Core ML failed, crashed or hung; the cause is named.
+        """
+        units = self.compute_units
+        for shape in dict.fromkeys(trial.shape for trial in trials):
+            mine = [trial for trial in trials if trial.shape == shape]
+            title = f"coreml = upstream: {shape} on {units}"
+            with (
+                self.reporter.step(title, len(mine)) as one,
+                CoreMLWorker(shape.package, shape.function, units, folder=self.compiled) as backend,
+            ):
+                for trial in mine:
+                    self.said.append(say(backend, trial, units=units))
+                    one(1)
+                self._time(shape, backend)
+                self._plan(shape, backend.plan())
+
+    def _time(self, shape: Shape, backend: CoreMLWorker) -> None:
+        self.timings.append(
+            PackageTiming(
+                package=shape.package.name,
+                function=shape.function,
+                compute_units=self.compute_units,
+                load_seconds=backend.load_seconds,
+                run_seconds=tuple(round(s, 4) for s in backend.run_seconds),
+                eager_seconds=(),
+            )
+        )
+
+    def _plan(self, shape: Shape, plan: ComputePlan) -> None:
+        self.uses += [
+            DeviceUse(
+                package=shape.package.name,
+                function=shape.function,
+                compute_units=self.compute_units,
+                device=share.device or "unknown",
+                operations=share.operations,
+                cost=share.cost_share or 0.0,
+            )
+            for share in plan.summary()
+        ]
