@@ -23,8 +23,11 @@ from kokoro_coreml.modules.complete import Boundaries, KokoroCompleteCoreML
 from kokoro_coreml.noise import source_noise
 from kokoro_coreml.parity.metrics import log_spectral_distance_db, snr_db
 from kokoro_coreml.parity.reference import Reference, ReferenceSpeech
+from kokoro_coreml.parity.request import EVERY_LEG, Request
 from kokoro_coreml.parity.stages import TAPS, stage_snr_db
 from kokoro_coreml.parity.suite import suite_voices_folder
+from kokoro_coreml.parity.thresholds import LEGS
+from kokoro_coreml.parity.verification import verify
 from kokoro_coreml.recipe import Bucket, Recipe, load_recipe
 from kokoro_coreml.stages import Port, Stage, complete_stage
 from kokoro_coreml.synthesis import Spoken, Utterance, speak
@@ -208,3 +211,33 @@ def test_speech_recognition_returns_the_words_of_the_sample(
 
     audio = read_wav(result.bundle / "sample.wav")
     assert words(transcribe(audio)) == words(recipe.sample.text)
+
+
+def test_verify_passes_in_float32_by_every_leg(result: ConversionResult) -> None:
+    report = verify(Request(result.bundle, precision="float32")).report
+    assert report.verdict == "passed"
+    assert {leg.name: leg.verdict for leg in report.legs} == {
+        **dict.fromkeys(("inputs = upstream", *LEGS), "passed"),
+        "coreml = upstream": "not run",
+    }
+    assert report.suspects == ()
+    compared = {o.name for o in report.operations}
+    executed = sum(1 for o in Program.load(_package(result)).operations if o.type != "const")
+    assert len(compared) > 0.9 * executed
+    assert min(o.local_snr_db for o in report.operations) > 120
+    assert sum(case.words_candidate is not None for case in report.cases) == 3
+
+
+def test_verify_reports_declared_precision(result: ConversionResult) -> None:
+    """Nothing is declared in half precision here, so the numbers are float32's."""
+    kept = ("inputs = upstream", "package = upstream")
+    waive = tuple(name for name in EVERY_LEG if name not in kept)
+    report = verify(Request(result.bundle, precision="declared", waive=waive)).report
+    assert report.verdict == "passed"
+    assert report.precision == "declared"
+    (leg,) = [leg for leg in report.legs if leg.name == "package = upstream"]
+    assert "nothing is declared in half precision" in str(leg.detail)
+
+
+def _package(result: ConversionResult) -> Path:
+    return result.bundle / result.manifest.packages[0].file
