@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 
 from kokoro_coreml.config import BOUNDARY_TOKENS
 from kokoro_coreml.errors import RecipeError
-from kokoro_coreml.resources import recipes_folder
-from kokoro_coreml.tables import Limits, decode, encode, nearest
+from kokoro_coreml.resources import locate, recipes_folder
+from kokoro_coreml.tables import Limits, decode, encode
 
 SCHEMA = 1
 """Version of the recipe format this code reads."""
@@ -135,7 +135,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         RecipeError: it is unknown or unreadable, or a key or value in it is wrong; the message
             names the key, its table, and the nearest known key.
     """
-    path = _locate(name_or_path)
+    path = locate(name_or_path, folder=recipes_folder(), what="recipe", error=RecipeError)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -161,21 +161,6 @@ def parse_recipe(raw: Mapping[str, Any], *, document: str) -> Recipe:
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the project, sorted."""
     return sorted(path.stem for path in recipes_folder().glob("*.toml"))
-
-
-def _locate(name_or_path: str | Path) -> Path:
-    text = str(name_or_path)
-    if isinstance(name_or_path, Path) or "/" in text or text.endswith(".toml"):
-        path = Path(text)
-        if not path.is_file():
-            raise RecipeError(f"no recipe at '{text}'; expected the path of a TOML file")
-        return path
-    names = recipe_names()
-    if text not in names:
-        hint = nearest(text, names)
-        known = "" if hint.startswith("known") else f" known: {', '.join(names)}"
-        raise RecipeError(f"unknown recipe '{text}'; {hint}{known}")
-    return recipes_folder() / f"{text}.toml"
 
 
 def _check(recipe: Recipe, document: str) -> None:

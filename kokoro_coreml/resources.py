@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kokoro_coreml.errors import KokoroError
+from kokoro_coreml.tables import nearest
+
 _PACKAGE = Path(__file__).resolve().parent
 _DATA = _PACKAGE / "data"
 
@@ -44,6 +47,29 @@ def data_file(name: str) -> Path:
         FileNotFoundError: the installation lacks the file.
     """
     return _existing(_DATA / name)
+
+
+def locate(name_or_path: str | Path, *, folder: Path, what: str, error: type[KokoroError]) -> Path:
+    """Find a TOML file by name, or by path (anything with a slash or ending in `.toml`).
+
+    Args:
+        name_or_path: what the user gave.
+        folder: of the named ones.
+        what: the kind of document, for messages.
+        error: raised when there is none; names the nearest known one.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or "/" in text or text.endswith(".toml"):
+        path = Path(text)
+        if not path.is_file():
+            raise error(f"no {what} at '{text}'; expected the path of a TOML file")
+        return path
+    names = sorted(path.stem for path in folder.glob("*.toml"))
+    if text not in names:
+        hint = nearest(text, names)
+        known = "" if hint.startswith("known") else f" known: {', '.join(names)}"
+        raise error(f"unknown {what} '{text}'; {hint}{known}")
+    return folder / f"{text}.toml"
 
 
 def _shared(name: str, *, checkout: str | None = None) -> Path:

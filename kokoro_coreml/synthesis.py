@@ -168,13 +168,18 @@ class Speech:
 
 
 @dataclass(frozen=True)
-class _Shape:
+class Shape:
     """One function of the bundle's packages, and the bucket it is made for."""
 
     bucket: Bucket
     package: Path
     function: str
     compute_units: str
+    """What the recipe says to ask Core ML for."""
+
+    def __str__(self) -> str:
+        """The file name of the package and its function."""
+        return f"{self.package.name}:{self.function}"
 
 
 class Synthesizer:
@@ -217,8 +222,8 @@ class Synthesizer:
         config = (bundle / self.manifest.vocabulary).read_bytes()
         self.config = ModelConfig.from_json(config, source=self.manifest.vocabulary)
         self.vocabulary = Vocabulary(self.config.vocab, self.manifest.max_phonemes)
-        self._shapes = _shapes(bundle, self.manifest)
-        self._programs: dict[_Shape, Backend] = {}
+        self._shapes = shapes_of(bundle, self.manifest)
+        self._programs: dict[Shape, Backend] = {}
 
     @property
     def voices(self) -> tuple[str, ...]:
@@ -290,12 +295,12 @@ class Synthesizer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _program(self, shape: _Shape) -> Backend:
+    def _program(self, shape: Shape) -> Backend:
         if shape not in self._programs:
             self._programs[shape] = self._load(shape)
         return self._programs[shape]
 
-    def _load(self, shape: _Shape) -> Backend:
+    def _load(self, shape: Shape) -> Backend:
         if self._backend == "executor":
             return Program.load(shape.package, shape.function)
         units = self._compute_units or shape.compute_units
@@ -363,10 +368,16 @@ def check_writable(path: Path, *, force: bool) -> None:
         raise BundleError(f"cannot write '{path}': {os.strerror(errno.ENOENT)}; make its folder")
 
 
-def _shapes(bundle: Path, manifest: Manifest) -> list[_Shape]:
-    """From the quickest to the slowest: the frames decide, then the tokens."""
+def shapes_of(bundle: Path, manifest: Manifest) -> list[Shape]:
+    """Functions of the `complete` packages, from the quickest to the slowest.
+
+    The frames decide, then the tokens.
+
+    Raises:
+        BundleError: the bundle has none.
+    """
     found = [
-        _Shape(
+        Shape(
             Bucket(function.bucket.tokens, function.bucket.frames),
             bundle / package.file,
             function.name,

@@ -9,8 +9,9 @@ from pathlib import Path
 from kokoro_coreml.coreml import ComputePlan, CoreMLWorker
 from kokoro_coreml.parity.packages import Said, say
 from kokoro_coreml.parity.results import DeviceUse, PackageTiming
-from kokoro_coreml.parity.trials import Shape, Trial
+from kokoro_coreml.parity.trials import Trial
 from kokoro_coreml.progress import Reporter
+from kokoro_coreml.synthesis import Shape
 
 
 @dataclass

@@ -18,11 +18,10 @@ from kokoro_coreml.parity.results import OperationError, Suspect
 from kokoro_coreml.parity.suite import load_suite, suite_voice
 from kokoro_coreml.parity.thresholds import PACKAGE_REWRITE, PACKAGE_UPSTREAM
 from kokoro_coreml.parity.torchscript import TracedGraph
-from kokoro_coreml.parity.trials import Shape, shapes_of
 from kokoro_coreml.parity.weights import weights_of
 from kokoro_coreml.progress import SILENT, Reporter
 from kokoro_coreml.stages import complete_stage
-from kokoro_coreml.synthesis import Utterance
+from kokoro_coreml.synthesis import Shape, Utterance, shapes_of
 from kokoro_coreml.threads import fixed_threads
 from kokoro_coreml.vocabulary import Vocabulary
 from kokoro_coreml.voices import load_voice

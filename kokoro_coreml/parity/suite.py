@@ -15,8 +15,8 @@ from typing import Annotated, Any
 from kokoro_coreml.config import ModelConfig
 from kokoro_coreml.errors import RecipeError, VoiceError
 from kokoro_coreml.progress import SILENT, Reporter
-from kokoro_coreml.resources import suites_folder
-from kokoro_coreml.tables import Limits, decode, nearest
+from kokoro_coreml.resources import locate, suites_folder
+from kokoro_coreml.tables import Limits, decode
 from kokoro_coreml.voices import VoicePack, load_voice, parse_blend
 
 SLOWEST, FASTEST = 0.5, 2.0
@@ -73,7 +73,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
         SuiteError: it is unknown or unreadable, or a key or value in it is wrong; the message names
             the key, its place, and the nearest known key.
     """
-    path = _locate(name_or_path)
+    path = locate(name_or_path, folder=suites_folder(), what="suite", error=SuiteError)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -134,21 +134,6 @@ def suite_voice(
         sha256=sha256,
         reporter=reporter,
     )
-
-
-def _locate(name_or_path: str | Path) -> Path:
-    text = str(name_or_path)
-    if isinstance(name_or_path, Path) or "/" in text or text.endswith(".toml"):
-        path = Path(text)
-        if not path.is_file():
-            raise SuiteError(f"no suite at '{text}'; expected the path of a TOML file")
-        return path
-    names = suite_names()
-    if text not in names:
-        hint = nearest(text, names)
-        known = "" if hint.startswith("known") else f" known: {', '.join(names)}"
-        raise SuiteError(f"unknown suite '{text}'; {hint}{known}")
-    return suites_folder() / f"{text}.toml"
 
 
 def _check(suite: Suite, document: str) -> None:

@@ -9,30 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from kokoro_coreml.checkpoint import Checkpoint
-from kokoro_coreml.errors import BundleError, PhonemeError
+from kokoro_coreml.errors import PhonemeError
 from kokoro_coreml.manifest import Manifest
 from kokoro_coreml.parity.reference import Reference, ReferenceSpeech, upstream_inputs
 from kokoro_coreml.parity.suite import Suite, SuiteCase, suite_voice
 from kokoro_coreml.progress import Reporter
-from kokoro_coreml.recipe import Bucket
-from kokoro_coreml.synthesis import Utterance
+from kokoro_coreml.synthesis import Shape, Utterance
 from kokoro_coreml.vocabulary import Vocabulary
 from kokoro_coreml.voices import VoicePack
 
 OTHER_NOISE = 1
 """Added to the bundle's seed for the second run of upstream, the yardstick."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One function of the bundle's packages, and the bucket it is made for."""
-
-    package: Path
-    function: str
-    bucket: Bucket
-
-    def __str__(self) -> str:
-        return f"{self.package.name}:{self.function}"
 
 
 @dataclass(frozen=True)
@@ -61,24 +48,6 @@ class Skipped:
 
     case: SuiteCase
     reason: str
-
-
-def shapes_of(bundle: Path, manifest: Manifest) -> list[Shape]:
-    """Functions of the `complete` packages, from the smallest bucket to the largest.
-
-    Raises:
-        BundleError: the bundle has none.
-    """
-    found = [
-        Shape(bundle / p.file, f.name, Bucket(f.bucket.tokens, f.bucket.frames))
-        for p in manifest.packages
-        if p.cut == "complete"
-        for f in p.functions
-        if f.bucket.tokens is not None and f.bucket.frames is not None
-    ]
-    if not found:
-        raise BundleError(f"'{bundle}' has no package of the cut 'complete'")
-    return sorted(found, key=lambda shape: (shape.bucket.frames, shape.bucket.tokens))
 
 
 class Trials:

@@ -63,12 +63,12 @@ from kokoro_coreml.parity.thresholds import (
     thresholds_for,
 )
 from kokoro_coreml.parity.torchscript import TracedGraph
-from kokoro_coreml.parity.trials import Shape, Trial, Trials, longest, shapes_of
+from kokoro_coreml.parity.trials import Trial, Trials, longest
 from kokoro_coreml.parity.weights import weights_of
 from kokoro_coreml.progress import SILENT, Reporter
 from kokoro_coreml.recipe import Bucket, Thresholds, parse_recipe
 from kokoro_coreml.stages import Stage, complete_stage
-from kokoro_coreml.synthesis import speak
+from kokoro_coreml.synthesis import Shape, shapes_of, speak
 from kokoro_coreml.threads import fixed_threads
 
 

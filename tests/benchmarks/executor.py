@@ -26,9 +26,8 @@ from kokoro_coreml.executor import Program
 from kokoro_coreml.manifest import read_manifest
 from kokoro_coreml.memory import peak_memory
 from kokoro_coreml.parity.modules import Eager
-from kokoro_coreml.parity.trials import Shape, shapes_of
 from kokoro_coreml.stages import complete_stage
-from kokoro_coreml.synthesis import Utterance
+from kokoro_coreml.synthesis import Shape, Utterance, shapes_of
 from kokoro_coreml.threads import fixed_threads
 from kokoro_coreml.vocabulary import Vocabulary
 from kokoro_coreml.voices import load_voice
