@@ -10,11 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from kokoro_coreml.errors import ParityError
 from kokoro_coreml.manifest import LegRecord, ParityRecord
-from kokoro_coreml.parity.metrics import level_difference_db, log_spectral_distance_db, snr_db
+from kokoro_coreml.parity.metrics import (
+    duration_errors,
+    level_difference_db,
+    log_spectral_distance_db,
+    padding_peak,
+    snr_db,
+)
+from kokoro_coreml.parity.modules import Eager
 from kokoro_coreml.parity.reference import ReferenceSpeech
 from kokoro_coreml.recipe import Thresholds
 from kokoro_coreml.stages.types import Stage
@@ -74,8 +80,7 @@ def package_against_rewrite(
         case: the utterance.
         thresholds: of the recipe.
     """
-    with torch.inference_mode():
-        eager = speak(_Eager(stage), case.utterance, stage.bucket.tokens)
+    eager = speak(Eager(stage), case.utterance, stage.bucket.tokens)
     return leg(
         name,
         {
@@ -106,7 +111,7 @@ def package_against_upstream(
         "level_difference_db": (
             abs(level_difference_db(reference=reference, candidate=candidate)) if same else math.nan
         ),
-        "padding_peak": float(np.max(np.abs(spoken.padding), initial=0.0)),
+        "padding_peak": padding_peak(spoken.padding),
     }
     return leg(
         name,
@@ -140,23 +145,8 @@ def summarise(legs: list[LegRecord], *, runtime: str) -> ParityRecord:
     return ParityRecord(verdict="passed", runtime=runtime, legs=tuple(legs))
 
 
-class _Eager:
-    """A stage's module behind the interface of a package."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        tensors = [torch.from_numpy(inputs[port.name]) for port in self.stage.inputs]
-        results = self.stage.module(*tensors)
-        names = [port.name for port in self.stage.outputs]
-        return {name: value.numpy() for name, value in zip(names, results, strict=True)}
-
-
 def _errors(reference: np.ndarray, candidate: np.ndarray) -> float:
-    if reference.shape != candidate.shape:
-        return float(max(reference.size, candidate.size))
-    return float(np.count_nonzero(reference != candidate))
+    return float(duration_errors(reference=reference, candidate=candidate))
 
 
 def _snr(reference: np.ndarray, candidate: np.ndarray) -> float:
