@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from kokoro_coreml.cli import main
+from kokoro_coreml.cli.commands import _wants_json
 from kokoro_coreml.errors import ParityError
 from kokoro_coreml.parity import verification
 from kokoro_coreml.parity.request import EVERY_LEG
 from kokoro_coreml.parity.results import load_report
+from kokoro_coreml.recipe import Bucket
+from kokoro_coreml.synthesis import shapes_of
 from tests.support.tiny_bundle import PACKAGE, tiny_thresholds
 
 SHORT = ("inputs = upstream", "package = upstream")
@@ -69,7 +73,7 @@ def test_run_names_what_does_not_exist(bench, inputs, tmp_path, capsys, change, 
 
 
 def test_run_refuses_inputs_that_are_no_archive(bench, tmp_path, capsys):
-    for name, content in (("a.npz", b"no zip"), ("b.npz", b"")):
+    for name, content in (("a.npz", b"no zip"), ("b.npz", b""), ("c.npz", b"PK\x03\x04garbage")):
         path = tmp_path / name
         path.write_bytes(content)
         out = tmp_path / "out.npz"
@@ -122,6 +126,55 @@ def test_a_required_leg_that_was_not_run_is_no_success(bench, loose, capsys, mon
     monkeypatch.setattr(verification, "packages", verification.packages)
     assert verify(bench, *waive("inputs = upstream", "package = upstream", "words")) == 0
     assert "not run  words (no case of the suite asks for it)" in capsys.readouterr().err
+
+
+def test_a_verdict_needs_the_package_itself(bench, loose, capsys):
+    assert verify(bench, *waive("inputs = upstream")) == ParityError.exit_code
+    assert "failed: bundle" in capsys.readouterr().err
+
+
+def test_a_bucket_that_no_case_reaches_is_a_failure(bench, loose, capsys, monkeypatch):
+    def two(bundle, manifest):
+        (shape,) = shapes_of(bundle, manifest)
+        return [shape, replace(shape, bucket=Bucket(32, 4000))]
+
+    monkeypatch.setattr(verification, "shapes_of", two)
+    assert verify(bench, *waive(*SHORT)) == ParityError.exit_code
+    assert "no case of the suite tiny belongs to" in " ".join(capsys.readouterr().err.split())
+
+
+def test_stress_on_a_float32_package_says_that_nothing_was_examined(bench, loose, capsys):
+    kept = [*SHORT, "range"]
+    assert verify(bench, *waive(*kept), "--precision", "stress") == 0
+    message = " ".join(capsys.readouterr().err.split())
+    assert "not run range (nothing is declared in half precision)" in message
+
+
+def test_an_unexpected_error_fails_its_leg_and_the_report_is_written(
+    bench, loose, capsys, monkeypatch, tmp_path
+):
+    def broken(*_):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(verification.packages, "say", broken)
+    out = tmp_path / "parity.json"
+    assert verify(bench, *waive(*SHORT), "--json", str(out)) == ParityError.exit_code
+    assert "RuntimeError: something else" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "json"),
+    [
+        (["verify", "b", "--json", "p.json"], False),
+        (["verify", "b", "--json", "-"], True),
+        (["verify", "b", "--json=-"], True),
+        (["check", "verify", "--json"], True),
+        (["say", "b", "--phonemes", "verify", "--json"], True),
+        (["verify", "b"], False),
+    ],
+)
+def test_when_standard_output_is_json(arguments, json):
+    assert _wants_json(arguments) is json
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,9 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _wants_json(given: Sequence[str]) -> bool:
     """Whether standard output is to hold JSON; `verify --json` takes the file to write to."""
-    if "--json" not in given:
-        return False
-    return "verify" not in given or given[given.index("--json") + 1 :][:1] == ["-"]
+    command = next((word for word in given if not word.startswith("-")), "")
+    if command != "verify":
+        return "--json" in given
+    return "--json=-" in given or ("--json", "-") in itertools.pairwise(given)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zipfile import BadZipFile, ZipFile
 
 import typer
 
@@ -50,8 +52,6 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run a saved package without a Mac: arrays in, arrays out."""
-    import numpy as np
-
     from kokoro_coreml.executor import Program
 
     edge: Edge = context.obj
@@ -62,7 +62,7 @@ def run(
             program = Program.load(package, function, precision=precision)
         with edge.reporter.step(f"run {package.name}:{function}"):
             found = program(arrays, capture=capture or ())
-    _write(output, lambda path: np.savez(path, **found))  # type: ignore[arg-type]
+    _write(output, lambda path: _save_npz(path, found))
     record = {
         "package": str(package),
         "function": function,
@@ -95,7 +95,10 @@ def verify(
         str | None, typer.Option(help="Where the bundle's weights are, if not where it says.")
     ] = None,
     waive: Annotated[
-        list[str] | None, typer.Option(help="A leg to leave out, such as 'words'; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="A leg to leave out and name in the report, such as 'words'; repeatable."
+        ),
     ] = None,
     json: Annotated[
         Path | None,
@@ -105,7 +108,7 @@ def verify(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Judge a bundle by every leg of parity; leaves with 10 unless all of them passed."""
+    """Judge a bundle by every leg of parity; leaves with 10 unless all that are due passed."""
     from kokoro_coreml.parity.report import write_html
     from kokoro_coreml.parity.request import Request
     from kokoro_coreml.parity.verification import summary
@@ -216,8 +219,20 @@ def _read_npz(path: Path) -> Mapping[str, np.ndarray]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise PackageError(f"'{path}' holds one array; an .npz with names is needed")
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
         raise PackageError(f"cannot read the inputs '{path}': {error}") from error
+
+
+def _save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """As `numpy.savez`, which cannot take an array named `file`."""
+    import numpy as np
+
+    with ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(  # type: ignore[no-untyped-call]
+                    stream, np.asanyarray(array), allow_pickle=False
+                )
 
 
 def _require_folder(path: Path) -> None:

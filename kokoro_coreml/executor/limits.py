@@ -90,8 +90,12 @@ def _broadcast(a: Arguments) -> Sizes:
 
 
 def _along(a: Arguments, axis: int | None) -> Sizes:
-    """Vectors along one axis of the first tensor, which may stretch it if it is 1 there."""
-    first, *others = [v for v in a.values() if isinstance(v, Tensor)]
+    """Vectors along one axis of the data, which may stretch it if it is 1 there.
+
+    Arguments come in no order: constants are bound before the data is.
+    """
+    first = next(a[name] for name in ("x", "input", "quantized_data") if name in a)
+    others = [v for v in a.values() if isinstance(v, Tensor) and v is not first]
     longest = max((t.numel() for t in others if t.ndim == 1), default=1)
     if axis is None or first.ndim <= axis or first.numel() * longest <= _SMALL:
         return (0,)

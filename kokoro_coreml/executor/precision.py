@@ -49,7 +49,7 @@ Kind = Literal["accumulator", "overflow", "nan", "subnormal"]
 
 MEANING: dict[Kind, str] = {
     "accumulator": f"a sum of products above {LARGEST_ACCUMULATED:,.0f} in half precision",
-    "overflow": "a finite value that half precision turns into infinity",
+    "overflow": "infinity in half precision",
     "nan": "not a number",
     "subnormal": "a value below the normal range of half precision, flushed to 0",
 }
@@ -96,11 +96,11 @@ class Numerics:
             )
         self.precision = precision
 
-    def input(self, spec: TensorSpec, value: Tensor) -> Tensor:
-        """An input as the program sees it."""
+    def input(self, name: str, spec: TensorSpec, value: Tensor, report: Report) -> Tensor:
+        """An input as the program sees it; findings name it as operation -1, input."""
         if self.precision == "float32" or spec.dtype != "fp16":
             return value
-        return value.to(torch.float16).to(torch.float32)
+        return self._round(Operation(-1, "input", {}, ((name, spec),)), name, value, report)
 
     def result(
         self, operation: Operation, results: tuple[Tensor, ...], report: Report
@@ -129,7 +129,7 @@ def _findings(
     operation: Operation, name: str, value: Tensor, rounded: Tensor, tiny: Tensor
 ) -> list[Finding]:
     masks: dict[Kind, Tensor] = {
-        "overflow": value.isfinite() & rounded.isinf(),
+        "overflow": rounded.isinf(),
         "nan": value.isnan(),
         "subnormal": tiny,
     }

@@ -32,12 +32,7 @@ class State:
         total = sum(math.prod(size or 0 for size in s.tensor.shape) for s in specs.values())
         if total > max_elements():
             raise PackageError(f"the states hold {total} elements, more than this machine can")
-        self.buffers = {
-            name: StateBuffer(
-                torch.zeros([int(d or 0) for d in s.tensor.shape]).to(s.tensor.carrier)
-            )
-            for name, s in specs.items()
-        }
+        self.buffers = {name: StateBuffer(_zeros(spec.tensor)) for name, spec in specs.items()}
 
     def read(self, name: str) -> np.ndarray:
         """A copy of one state; PackageError if there is no such state."""
@@ -176,7 +171,7 @@ class Program:
         self._check_capture(capture)
         run = Run(self._numerics, on_operation, frozenset(capture))
         with torch.inference_mode():
-            values: dict[str, Value] = dict(self._bind_inputs(inputs))
+            values: dict[str, Value] = dict(self._bind_inputs(inputs, run))
             run.kept.update({name: values[name] for name in capture if name in values})
             run.kept.update(
                 {n: self._body.constants[n] for n in capture if n in self._body.constants}
@@ -202,7 +197,7 @@ class Program:
         """
         run = Run(self._numerics)
         with torch.inference_mode():
-            arguments = self._arguments(dict(self._bind_inputs(inputs)), None)
+            arguments = self._arguments(dict(self._bind_inputs(inputs, run)), None)
         steps = self._body.iterate(run, {}, arguments)
         while True:
             with torch.inference_mode():
@@ -231,7 +226,7 @@ class Program:
             outputs[name] = spec
         return outputs
 
-    def _bind_inputs(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    def _bind_inputs(self, inputs: Mapping[str, np.ndarray], run: Run) -> dict[str, Tensor]:
         specs = self._function.inputs
         given = {**self._defaults(), **inputs}
         missing, unknown = sorted(set(specs) - set(given)), sorted(set(given) - set(specs))
@@ -240,13 +235,13 @@ class Program:
                 f"inputs do not match: missing {missing}, unknown {unknown}; "
                 f"expected {', '.join(f'{n}: {s}' for n, s in specs.items())}"
             )
-        return {name: self._bind_input(name, spec, given[name]) for name, spec in specs.items()}
+        return {n: self._bind_input(n, spec, given[n], run) for n, spec in specs.items()}
 
-    def _bind_input(self, name: str, spec: TensorSpec, array: np.ndarray) -> Tensor:
+    def _bind_input(self, name: str, spec: TensorSpec, array: np.ndarray, run: Run) -> Tensor:
         value = _from_numpy(f"input '{name}'", spec, array)
         if name in self._described:
             self._described[name].require(array.shape)
-        return self._numerics.input(spec, value)
+        return self._numerics.input(name, spec, value, run.findings.append)
 
     def _defaults(self) -> dict[str, np.ndarray]:
         found = {name: described.default_array() for name, described in self._described.items()}

@@ -150,6 +150,7 @@ class ReadyBlock:
                 f"a block takes {len(self.block.inputs)} values, {len(arguments)} are given"
             )
         values = {**around, **self.constants}
+        run.kept.update({n: v for n, v in self.constants.items() if n in run.wanted})
         for (name, spec), value in zip(self.block.inputs, arguments, strict=True):
             check_value(f"block input '{name}'", spec, value)
             values[name] = value

@@ -17,6 +17,11 @@ from torch import Tensor
 from kokoro_coreml.executor import Operation, Program
 from kokoro_coreml.parity.results import OperationError, finite
 
+_OUTSTANDING = 1e3
+"""An element so many times as large as is typical may hide the others."""
+
+_SAMPLED = 4096
+
 Named = Iterator[tuple[str, Tensor]]
 """Values by package name, in an order close to the program's."""
 
@@ -44,7 +49,12 @@ class _Beside:
 
     def _compare(self, name: str, value: Tensor) -> Tensor:
         expected = self._find(name) if name in self.names else None
-        if expected is None or not isinstance(value, Tensor) or expected.shape != value.shape:
+        if expected is None or not isinstance(value, Tensor):
+            return value
+        if expected.numel() != value.numel():
+            self.errors[name] = float("-inf")  # another length can be no rearrangement
+            return value
+        if expected.shape != value.shape:
             return value
         self.errors[name] = tensor_snr_db(reference=expected, candidate=value)
         return expected.to(value.dtype)
@@ -60,23 +70,43 @@ class _Beside:
 
 
 def tensor_snr_db(*, reference: Tensor, candidate: Tensor) -> float:
-    """SNR in dB over all elements; equal ones count as right, infinite ones included."""
+    """SNR in dB over all elements, or over those of usual size if that is lower.
+
+    Equal elements count as right, infinite ones and NaN included. Without the second reading a few
+    large entries, such as the -1e4 of masked scores, would hide that all others are wrong.
+    """
     if torch.equal(reference, candidate):  # the rule between a package and its trace
         return float("inf")
-    noise = _power(reference - candidate if _numeric(reference) else reference ^ candidate)
-    signal = _power(reference)
-    if np.isnan(noise):  # infinities that are equal on both sides are right
-        equal = reference == candidate
-        noise = _power((reference - candidate).masked_fill(equal, 0))
+    if reference.dtype == torch.bool or candidate.dtype == torch.bool:
+        reference, candidate = reference.to(torch.float32), candidate.to(torch.float32)
+    if reference.dtype.is_floating_point:
+        equal = (reference == candidate) | (reference.isnan() & candidate.isnan())
+        difference = (reference - candidate).masked_fill(equal, 0)
+        reference = reference.masked_fill(~reference.isfinite(), 0)
+    else:
+        difference = reference.to(torch.float64) - candidate.to(torch.float64)
+    whole = _ratio_db(reference, difference)
+    usual = reference.abs() <= _OUTSTANDING * _typical(reference)
+    if bool(usual.all()):
+        return whole
+    rest = _ratio_db(reference.masked_fill(~usual, 0), difference.masked_fill(~usual, 0))
+    return rest if np.isnan(whole) else min(whole, rest)
+
+
+def _typical(x: Tensor) -> float:
+    """About the median magnitude of what is not 0."""
+    some = x.reshape(-1)[:: max(1, x.numel() // _SAMPLED)].abs().to(torch.float32)
+    some = some[some > 0]
+    return float(some.median()) if some.numel() else float(x.abs().max())
+
+
+def _ratio_db(reference: Tensor, difference: Tensor) -> float:
+    noise, signal = _power(difference), _power(reference)
     if np.isnan(noise):
         return float("nan")
     if noise == 0.0:
         return float("inf")
     return float(10.0 * np.log10(signal / noise)) if signal > 0.0 else float("-inf")
-
-
-def _numeric(x: Tensor) -> bool:
-    return x.dtype != torch.bool
 
 
 def _power(x: Tensor) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kokoro_coreml.coreml import ComputePlan, CoreMLWorker
+from kokoro_coreml.coreml import ComputePlan, CoreMLUnavailableError, CoreMLWorker
 from kokoro_coreml.parity.packages import Said, say
 from kokoro_coreml.parity.results import DeviceUse, PackageTiming
 from kokoro_coreml.parity.trials import Trial
@@ -48,7 +48,10 @@ class Device:
                     self.said.append(say(backend, trial, units=units))
                     one(1)
                 self._time(shape, backend)
-                self._plan(shape, backend.plan())
+                try:
+                    self._plan(shape, backend.plan())
+                except CoreMLUnavailableError as error:  # plans need a later macOS than speech
+                    self.reporter.note(f"no device plan: {error}")
 
     def _time(self, shape: Shape, backend: CoreMLWorker) -> None:
         self.timings.append(

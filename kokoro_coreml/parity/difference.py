@@ -12,7 +12,7 @@ from kokoro_coreml.errors import BundleError, PackageError, ParityError
 from kokoro_coreml.executor import Program
 from kokoro_coreml.lowering import trace
 from kokoro_coreml.manifest import Manifest
-from kokoro_coreml.parity.location import HALF_DB, SOUND_DB, operation_faults
+from kokoro_coreml.parity.location import operation_faults
 from kokoro_coreml.parity.packages import errors_against_trace, errors_of_rounding
 from kokoro_coreml.parity.results import OperationError, Suspect
 from kokoro_coreml.parity.suite import load_suite, suite_voice
@@ -94,13 +94,13 @@ def _compare(
         title = f"{shape} in float32 beside the traced PyTorch module"
         with reporter.step(title):
             found = errors_against_trace(plain, traced, stage, inputs)
-        suspects = operation_faults(PACKAGE_REWRITE, found, plain.operations, sound_db=SOUND_DB)
+        suspects = operation_faults(PACKAGE_REWRITE, found, plain.operations)
     else:
         title = f"{shape} at {question.precision} precision beside itself in float32"
         other = Program.load(shape.package, shape.function, precision=question.precision)
         with reporter.step(title):
             found = errors_of_rounding(plain, other, traced, inputs)
-        suspects = operation_faults(PACKAGE_UPSTREAM, found, other.operations, sound_db=HALF_DB)
+        suspects = operation_faults(PACKAGE_UPSTREAM, found, other.operations)
     executed = sum(o.type != "const" for o in plain.operations)
     return Answer(title, executed, tuple(found), tuple(suspects))
 

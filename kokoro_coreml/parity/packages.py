@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kokoro_coreml.config import SAMPLE_RATE
-from kokoro_coreml.errors import ParityError, PhonemeError
+from kokoro_coreml.errors import KokoroError
 from kokoro_coreml.executor import Program
 from kokoro_coreml.executor.types import TensorSpec
 from kokoro_coreml.parity.attribution import Named, attribute, half_precision
@@ -107,7 +107,7 @@ def say(backend: Backend, trial: Trial, *, units: str | None = None) -> Said:
     }
     try:
         spoken = speak(backend, trial.utterance, trial.shape.bucket.tokens)
-    except (ParityError, PhonemeError) as error:
+    except KokoroError as error:
         # upstream's speech fits the bucket, so one that does not is wrong
         return Said(trial, name, None, {}, yardstick, f"{name}: {error}")
     metrics = spoken_metrics(spoken, trial)

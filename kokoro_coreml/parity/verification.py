@@ -135,9 +135,12 @@ class _Run:
     timings: list[PackageTiming] = field(default_factory=list)
     devices: list[DeviceUse] = field(default_factory=list)
     findings: list[RangeFinding] = field(default_factory=list)
+    executed: list[Said] = field(default_factory=list)
+    """By the executor."""
     said: list[Said] = field(default_factory=list)
-    rounded: list[Suspect] = field(default_factory=list)
-    """What rounding does worst; suspects if the half-precision leg fails."""
+    """By the runtime that was asked for."""
+    rounded: list[Suspect] | None = None
+    """Operations that rounding harms most, if any was done; suspects if the leg with it fails."""
     labels: dict[str, str] = field(default_factory=dict)
     """Module of each operation, by package name."""
     eager_seconds: dict[Shape, tuple[float, ...]] = field(default_factory=dict)
@@ -165,6 +168,7 @@ class _Run:
         for shape in shapes:
             self._shape(shape, [t for t in trials if t.shape == shape])
         self._upstream(trials)
+        self._range()
         self._coreml(trials)
         self._words()
 
@@ -248,7 +252,10 @@ class _Run:
         """Legs 2 to 4 for one bucket."""
         trial = longest(trials)
         if trial is None:
-            self.reporter.note(f"no case of the suite belongs to {shape.bucket}")
+            for name in (PADDED_EXACT, TRACED_EAGER, PACKAGE_REWRITE, PACKAGE_UPSTREAM):
+                if not self._left_out(name):
+                    error = f"no case of the suite {self.suite.name} belongs to {shape}"
+                    self.legs.append(judged(name, [], 0.0, error=error))
             return
         seed = self.manifest.noise.seed
         stage = complete_stage(self.checkpoint, shape.bucket, noise_seed=seed)
@@ -304,7 +311,7 @@ class _Run:
         failed = any(g.name == PACKAGE_REWRITE and g.verdict == "failed" for g in self.legs)
         if failed or (plain is declared and not self.operations):
             self._attribute_trace(plain, traced, stage, inputs)
-        if not failed and plain is not declared and not self.operations:
+        if plain is not declared and self.rounded is None:
             self._attribute_rounding(plain, declared, traced, inputs)
 
     def _attribute_trace(
@@ -329,10 +336,7 @@ class _Run:
             self.operations = packages.errors_of_rounding(plain, declared, traced, inputs)
             self.operations_title = title
             self.rounded = location.operation_faults(
-                PACKAGE_UPSTREAM,
-                self.operations,
-                declared.operations,
-                sound_db=location.HALF_DB,
+                PACKAGE_UPSTREAM, self.operations, declared.operations
             )
 
     @contextmanager
@@ -340,8 +344,8 @@ class _Run:
         """A package that cannot even be run is located by the error it gives."""
         try:
             yield
-        except KokoroError as error:
-            self.suspects.append(Suspect(leg, "the saved package", None, str(error)))
+        except Exception as error:
+            self.suspects.append(Suspect(leg, "the saved package", None, _told(error)))
 
     def _upstream(self, trials: Sequence[Trial]) -> None:
         if self._left_out(PACKAGE_UPSTREAM):
@@ -368,7 +372,7 @@ class _Run:
                 self.judge, PACKAGE_UPSTREAM, said, seconds, self._detail()
             )
             self.legs.append(leg)
-        self._range(trials)
+        self.executed = said
         self._time(runs)
         if self.request.runtime == "executor":
             self.said = said
@@ -379,7 +383,7 @@ class _Run:
         verdicts = {leg.name: leg.verdict for leg in self.legs}
         wrong = verdicts.get(PACKAGE_UPSTREAM) == "failed"
         if wrong and self.half and verdicts.get(PACKAGE_REWRITE) == "passed":
-            self.suspects += self.rounded
+            self.suspects += self.rounded or []
 
     def _detail(self) -> str | None:
         parts = [f"precision {self._precision()}"]
@@ -407,11 +411,15 @@ class _Run:
                 )
             )
 
-    def _range(self, trials: Sequence[Trial]) -> None:
+    def _range(self) -> None:
         if self.request.precision != "stress" or self._left_out(RANGE):
             return
+        if not self.half:
+            self.excused.add(RANGE)
+            self.legs.append(not_run(RANGE, "nothing is declared in half precision"))
+            return
         checks = []
-        for trial in trials:
+        for trial in [one.trial for one in self.executed if one.spoken is not None]:
             wrong = [f for f in self.findings if f.case == trial.case.id and f.kind != "subnormal"]
             count = {"values_out_of_range": float(sum(f.count for f in wrong))}
             checks += self.judge.checks(RANGE, trial.case.id, count)
@@ -487,15 +495,15 @@ class _Run:
 
     @contextmanager
     def _attempt(self, *names: str) -> Iterator[None]:
-        """An expected failure inside fails the legs it belongs to, and the next ones still run."""
+        """An error inside fails the legs it belongs to, and the next ones still run."""
         began = time.perf_counter()
         try:
             yield
-        except KokoroError as error:
+        except Exception as error:
             for name in names:
                 seconds = time.perf_counter() - began
-                self.legs.append(judged(name, [], seconds, error=str(error)))
-                self.suspects.append(Suspect(name, "raised an error", None, str(error)))
+                self.legs.append(judged(name, [], seconds, error=_told(error)))
+                self.suspects.append(Suspect(name, "raised an error", None, _told(error)))
 
     def _left_out(self, name: str) -> bool:
         if name not in self.request.waive:
@@ -513,6 +521,9 @@ class _Run:
 
     def result(self) -> Verification:
         """The report of all that was added."""
+        present = {leg.name for leg in self.legs}
+        due = [n for n in EVERY_LEG if n != RANGE or self.request.precision == "stress"]
+        self.legs += [judged(n, [], 0.0, error="was lost") for n in due if n not in present]
         legs = merged(self.legs)
         legs.sort(key=lambda leg: EVERY_LEG.index(leg.name))
         ran = {leg.name: leg.verdict for leg in legs}
@@ -524,7 +535,7 @@ class _Run:
         report = Report(
             schema_version=SCHEMA_VERSION,  # type: ignore[arg-type]
             project_version=__version__,
-            verdict="passed" if good and "passed" in ran.values() else "failed",
+            verdict="passed" if good and ran[self._needed()] == "passed" else "failed",
             bundle=self._facts(),
             runtime=self.request.runtime,  # type: ignore[arg-type]
             precision=self.request.precision,
@@ -544,6 +555,10 @@ class _Run:
             findings=tuple(self.findings),
         )
         return Verification(report, tuple(self._listenings()))
+
+    def _needed(self) -> str:
+        """The leg without which nothing was shown of the package itself."""
+        return COREML_UPSTREAM if self.request.runtime == "coreml" else PACKAGE_UPSTREAM
 
     def _facts(self) -> BundleFacts:
         record = self.manifest.checkpoint
@@ -579,12 +594,16 @@ class _Run:
                 yield Listening(one.name, one.trial.reference.audio, one.spoken.audio, SAMPLE_RATE)
 
 
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, KokoroError) else f"{type(error).__name__}: {error}"
+
+
 def summary(report: Report) -> str:
     """A few lines for a terminal: the verdict, every leg, and the suspects of a failure."""
     lines = [f"{report.verdict}: {report.bundle.name}, suite {report.suite}, {report.precision}"]
     for leg in report.legs:
-        worst = f" ({leg.detail})" if leg.detail and leg.verdict != "passed" else ""
-        lines.append(f"  {leg.verdict:8} {leg.name}{worst}")
+        detail = f" ({leg.detail})" if leg.detail else ""
+        lines.append(f"  {leg.verdict:8} {leg.name}{detail}")
     for suspect in report.suspects:
         operation = f", {suspect.operation}" if suspect.operation else ""
         lines.append(f"  suspect: {suspect.where}{operation}: {suspect.evidence}")

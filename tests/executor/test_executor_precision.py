@@ -176,3 +176,18 @@ def test_times_are_reported(path):
     assert program.run_seconds is None
     program({"x": X, "y": Y})
     assert program.run_seconds > 0
+
+
+def test_infinities_made_before_rounding_and_inputs_too_large_are_reported(tmp_path):
+    path = save(
+        lambda x: mb.cast(x=mb.exp(x=x, name="e"), dtype="fp32", name="out"),
+        [X.astype(np.float16)],
+        tmp_path / "m.mlpackage",
+    )
+    program = Program.load(path, precision="stress")
+    x = X.copy()
+    x[0, 0], x[1, 1] = 100.0, 1e6
+    program({"x": x})
+    found = {(f.kind, f.operation.type, f.name): f.count for f in program.findings}
+    assert found["overflow", "input", "x"] == 1
+    assert found["overflow", "exp", "e"] == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from kokoro_coreml.errors import ParityError
 from kokoro_coreml.executor import Program
 from kokoro_coreml.lowering import lower, trace
+from kokoro_coreml.parity import attribution
 from kokoro_coreml.parity.attribution import attribute, half_precision, tensor_snr_db
 from kokoro_coreml.parity.packages import has_half, named
 from kokoro_coreml.parity.torchscript import TracedGraph, package_name
@@ -168,7 +171,9 @@ def test_snr_of_infinities_nan_integers_and_booleans():
     right = torch.tensor([inf, 10.0])
     nan = tensor_snr_db(reference=torch.tensor([1.0]), candidate=torch.tensor([float("nan")]))
     assert np.isnan(nan)
-    assert tensor_snr_db(reference=right, candidate=torch.tensor([inf, 11.0])) == inf
+    assert tensor_snr_db(reference=right, candidate=torch.tensor([inf, 10.0])) == inf
+    wrong = tensor_snr_db(reference=right, candidate=torch.tensor([inf, 11.0]))
+    assert wrong == pytest.approx(20.0)
     integers = tensor_snr_db(reference=torch.tensor([3, 4]), candidate=torch.tensor([3, 9]))
     assert integers == pytest.approx(0.0)
     booleans = tensor_snr_db(
@@ -187,3 +192,26 @@ def test_a_trace_that_cannot_be_interpreted_is_refused():
     module = Branch().eval()
     with pytest.raises(ParityError, match="cannot be interpreted"):
         TracedGraph(torch.jit.script(module), module)
+
+
+def test_a_few_large_entries_do_not_hide_that_the_others_are_wrong():
+    reference = torch.cat([torch.full((400,), -1e4), torch.linspace(-3, 3, 600)])
+    candidate = torch.where(reference > -5e3, reference * 1.02, reference)
+    found = tensor_snr_db(reference=reference, candidate=candidate)
+    assert found == pytest.approx(34.0, abs=0.1)
+    inf = float("inf")
+    infinite = tensor_snr_db(
+        reference=torch.tensor([inf, 1.0, 2.0]), candidate=torch.tensor([inf, -50.0, 7.0])
+    )
+    assert infinite < 0
+    nan = torch.tensor([float("nan"), 1.0])
+    assert tensor_snr_db(reference=nan, candidate=nan.clone()) == inf
+
+
+def test_a_result_of_another_length_is_an_error_and_not_left_out(saved):
+    beside = attribution._Beside(iter([("a", torch.ones(4))]), forced=True)
+    beside.expect({"a"})
+    (operation,) = [o for o in Program.load(saved).operations if o.type == "relu"]
+    named = replace(operation, outputs=(("a", operation.outputs[0][1]),))
+    beside(named, (torch.ones(3),))
+    assert beside.errors == {"a": float("-inf")}

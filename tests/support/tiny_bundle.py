@@ -213,11 +213,16 @@ class Bench:
         finally:
             shutil.rmtree(copy)
 
-    def lowered_anew(self, name: str) -> Path:
-        """A copy of the bundle whose package is made by the code as it is now."""
+    def lowered_anew(self, name: str, **target: Any) -> Path:
+        """A copy of the bundle whose package is made by the code as it is now.
+
+        `target`: fields of the recipe's target to replace.
+        """
         copy = self.folder / name
         shutil.copytree(self.bundle, copy)
         shutil.rmtree(copy / PACKAGE)
         stage = complete_stage(tiny_checkpoint(), Bucket(TOKENS, FRAMES), noise_seed=0)
-        lower(trace(stage), stage, load_recipe("complete").target, copy / PACKAGE)
+        lower(
+            trace(stage), stage, replace(load_recipe("complete").target, **target), copy / PACKAGE
+        )
         return reseal(copy)
