@@ -33,8 +33,10 @@ class Device:
     def speak(self, trials: Sequence[Trial]) -> None:
         """Run every trial.
 
+        What Core ML refuses, crashes on or hangs at is kept as the error of its case.
+
         Raises:
-            CoreMLError: Core ML failed, crashed or hung; the cause is named.
+            CoreMLError: a package could not even be loaded; the cause is named.
         """
         units = self.compute_units
         for shape in dict.fromkeys(trial.shape for trial in trials):
@@ -48,6 +50,8 @@ class Device:
                     self.said.append(say(backend, trial, units=units))
                     one(1)
                 self._time(shape, backend)
+                if any(one.error for one in self.said):
+                    return  # the process may be gone, and the leg has failed
                 try:
                     self._plan(shape, backend.plan())
                 except CoreMLUnavailableError as error:  # plans need a later macOS than speech
