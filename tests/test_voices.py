@@ -26,7 +26,7 @@ from kokoro_coreml.voices import (
 )
 from tests.support.tiny import tiny_config
 
-FOLDER = Path(__file__).parent / "data" / "voices"
+FOLDER = Path(__file__).parent / "suites" / "voices"
 RANDOM = np.random.default_rng(0).standard_normal((510, 256)).astype(np.float32)
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 WEIGHTS = st.floats(min_value=1e-3, max_value=1e3)
