@@ -223,9 +223,10 @@ _AUDIO_ALWAYS: tuple[_Bound, ...] = (
     ),
     (
         "gross_pitch_errors_percent",
-        1.0,
+        2.0,
         "lower",
-        "none was measured, and none between two runs of upstream",
+        "one frame of 87 was measured once in 41 cases, where the tracker's choice of octave is a "
+        "tie, else none; a wrong octave in the network would show in most frames",
     ),
     (
         "opening_error_db",
