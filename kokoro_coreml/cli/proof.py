@@ -111,7 +111,7 @@ def verify(
     """Judge a bundle by every leg of parity; leaves with 10 unless all that are due passed."""
     from kokoro_coreml.parity.report import write_html
     from kokoro_coreml.parity.request import Request
-    from kokoro_coreml.parity.verification import summary
+    from kokoro_coreml.parity.summary import summary
     from kokoro_coreml.parity.verification import verify as judge
 
     edge: Edge = context.obj
