@@ -77,3 +77,10 @@ class BundleError(KokoroError):
 
     exit_code = 11
     title = "bundle"
+
+
+class PlacementError(KokoroError):
+    """A package holds what its compute units cannot or must not run."""
+
+    exit_code = 12
+    title = "placement"

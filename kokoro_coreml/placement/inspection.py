@@ -1,0 +1,287 @@
+"""Inspects a saved package without a Mac: operators, arithmetic, predicted devices, findings."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from kokoro_coreml import __version__
+from kokoro_coreml.coreml.compiled import model_sha256
+from kokoro_coreml.errors import PackageError, PlacementError
+from kokoro_coreml.executor.interface import DescribedArray
+from kokoro_coreml.executor.package import Package
+from kokoro_coreml.placement.arithmetic import Traffic, Work, traffic, work
+from kokoro_coreml.placement.operations import Operation
+from kokoro_coreml.placement.prediction import Prediction, matching, predict
+from kokoro_coreml.placement.reading import Node, Reading, Tensor, function_names, read
+from kokoro_coreml.placement.results import (
+    Finding,
+    FunctionInspection,
+    Inspection,
+    PackageInspection,
+    PlacedOperation,
+    Predicted,
+    Result,
+    RuleRecord,
+)
+from kokoro_coreml.placement.rules import (
+    INPUT,
+    OUTPUT,
+    PROGRAM,
+    SEVERITIES,
+    Rule,
+    Rules,
+    Units,
+    load_rules,
+    message,
+)
+from kokoro_coreml.placement.summary import summarize
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a package.
+
+    Attributes:
+        compute_units: what an app will ask Core ML for.
+        generations: of the Neural Engine, by name.
+        seconds: of audio that one call gives: of any function, or by the function's name.
+        rules: to judge by.
+    """
+
+    compute_units: Units
+    generations: tuple[str, ...]
+    seconds: float | Mapping[str, float] | None
+    rules: Rules
+
+    @classmethod
+    def of(
+        cls,
+        compute_units: str,
+        *,
+        generation: str | None = None,
+        seconds: float | Mapping[str, float] | None = None,
+        rules: Rules | None = None,
+    ) -> Question:
+        """Check what is asked; without a generation, all that the rules know are meant.
+
+        Raises:
+            PlacementError: the compute units or the generation are unknown, or a time is not
+                positive.
+        """
+        rules = rules or load_rules()
+        units = next((u for u in get_args(Units) if u == compute_units), None)
+        if units is None:
+            known = ", ".join(get_args(Units))
+            raise PlacementError(f"unknown compute units {compute_units!r}; known: {known}")
+        times = seconds.values() if isinstance(seconds, Mapping) else (seconds,)
+        for value in times:
+            if value is not None and not 0 < value < math.inf:
+                raise PlacementError(f"{value} seconds of audio; expected more than 0")
+        chosen = [rules.generation_of(generation)] if generation else rules.generations
+        return cls(units, tuple(g.name for g in chosen), seconds, rules)
+
+    def seconds_of(self, function: str) -> float | None:
+        """Seconds of audio that one call of a function gives; None if nobody said."""
+        if isinstance(self.seconds, Mapping):
+            return self.seconds.get(function)
+        return self.seconds
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """An operation with all that is worked out about it."""
+
+    operation: Operation
+    prediction: Prediction
+    work: Work
+    traffic: Traffic
+
+    def record(self) -> PlacedOperation:
+        node, prediction = self.operation.node, self.prediction
+        return PlacedOperation(
+            position=node.position,
+            type=node.type,
+            name=node.name,
+            inside=node.inside,
+            results=tuple(Result(t.name, t.dtype, t.shape) for t in node.results),
+            largest_axis=_largest_axis(self.operation),
+            multiply_adds=self.work.multiply_adds,
+            operations=self.work.operations,
+            weight_bytes=sum(s.bytes for s in self.traffic.weights),
+            input_bytes=self.traffic.read,
+            output_bytes=self.traffic.written,
+            predicted=prediction.device,
+            devices=prediction.devices,
+            rules=tuple(rule.id for rule in prediction.rules),
+            reason=prediction.reason,
+        )
+
+
+def inspect_package(
+    path: str | Path, question: Question, *, function: str | None = None
+) -> PackageInspection:
+    """Inspect one package, or one function of it.
+
+    Raises:
+        PackageError: the package is missing or corrupt, or has no such function.
+    """
+    package = Package.load(path)
+    names = function_names(package) if function is None else (function,)
+    inspected = tuple(_function(package, name, question) for name in names)
+    return PackageInspection(package.path.name, model_sha256(package), inspected)
+
+
+def severe_findings(
+    path: Path, *, compute_units: str, function: str | None = None, generation: str | None = None
+) -> tuple[Finding, ...]:
+    """What forbids to ship a package for these compute units.
+
+    Args:
+        path: of the `.mlpackage`.
+        compute_units: what an app will ask Core ML for.
+        function: of it; all by default.
+        generation: of the Neural Engine, or a chip; all that the rules know by default.
+
+    Raises:
+        PackageError: the package is missing or corrupt, or has no such function.
+        PlacementError: the compute units or the generation are unknown.
+    """
+    question = Question.of(compute_units, generation=generation)
+    inspected = inspect_package(path, question, function=function)
+    return tuple(f for g in inspected.functions for f in g.findings if f.severity == "severe")
+
+
+def assemble(packages: Sequence[PackageInspection], rules: Rules) -> Inspection:
+    """Put packages together with the rules they name."""
+    functions = [f for package in packages for f in package.functions]
+    used = {i for f in functions for o in f.operations for i in o.rules}
+    used |= {finding.rule for f in functions for finding in f.findings}
+    records = {
+        rule.id: RuleRecord(rule.found, rule.confidence, rule.generations, rules.urls(rule.sources))
+        for rule in rules.rules
+        if rule.id in used
+    }
+    return Inspection(1, __version__, tuple(packages), records)
+
+
+def _function(package: Package, name: str, question: Question) -> FunctionInspection:
+    reading = read(package, name)
+    judged = [_judge(node, package, question) for node in reading.nodes]
+    placed = tuple(j.record() for j in judged)
+    switches = _switches(placed)
+    found = [f for j in judged for f in _findings(j.operation, name, question, j.prediction.device)]
+    for stand_in in _stand_ins(package, reading, len(placed), switches):
+        found += _findings(stand_in, name, question, None)
+    findings = tuple(sorted(found, key=lambda f: SEVERITIES.index(f.severity)))
+    seconds = question.seconds_of(name)
+    summary = summarize(placed, findings, reading.stored, switches, seconds)
+    return FunctionInspection(
+        name, question.compute_units, question.generations, summary, findings, placed
+    )
+
+
+def _judge(node: Node, package: Package, question: Question) -> _Judged:
+    operation = Operation(node, package)
+    units, generations = question.compute_units, question.generations
+    try:
+        prediction = predict(question.rules, operation, units, generations)
+        return _Judged(operation, prediction, work(operation), traffic(operation))
+    except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+        raise PackageError(
+            f"operation {node.position}, {node.type} '{node.name}': its arguments do not fit "
+            f"({error!r})"
+        ) from error
+
+
+def _largest_axis(operation: Operation) -> int | None:
+    tensors = (*operation.moving, *operation.node.results)
+    sizes = [d for t in tensors for d in t.shape or () if d is not None]
+    return max(sizes, default=None)
+
+
+def _switches(placed: Iterable[PlacedOperation]) -> int:
+    devices = [o.predicted for o in placed if o.predicted != "unknown"]
+    return sum(a != b for a, b in itertools.pairwise(devices))
+
+
+def _findings(
+    operation: Operation, function: str, question: Question, device: Predicted | None
+) -> list[Finding]:
+    units = question.compute_units
+    rules = [r for r in question.rules.rules if units in r.severity and _concerns(r, question)]
+    return [
+        _finding(rule, operation, function, question)
+        for rule in matching(rules, operation, units, device)
+    ]
+
+
+def _concerns(rule: Rule, question: Question) -> bool:
+    return not rule.generations or bool(set(rule.generations) & set(question.generations))
+
+
+def _finding(rule: Rule, operation: Operation, function: str, question: Question) -> Finding:
+    node = operation.node
+    every = set(question.generations) <= set(rule.generations) and len(question.generations) > 1
+    concerned = [] if every else [g for g in question.generations if g in rule.generations]
+    return Finding(
+        severity=rule.severity[question.compute_units],
+        rule=rule.id,
+        function=function,
+        position=node.position if node.position >= 0 else None,
+        type=node.type,
+        name=node.name,
+        found=message(rule, operation.facts),
+        expected=rule.expected or "",
+        generations=tuple(concerned),
+        systems=rule.systems,
+        confidence=rule.confidence,
+        sources=question.rules.urls(rule.sources),
+    )
+
+
+def _stand_ins(
+    package: Package, reading: Reading, operations: int, switches: int
+) -> list[Operation]:
+    """The function as a whole, its inputs and its outputs, in the shape of operations."""
+    counts = {"program_operations": float(operations), "switches": float(switches)}
+    found = [Operation(Node(-1, PROGRAM, reading.name, {}, ()), package, counts)]
+    shapes = {f.name: f for f in _described_inputs(package, reading.name)}
+    for tensor in reading.inputs:
+        found.append(_interface(INPUT, tensor, package, _flexibility(shapes.get(tensor.name))))
+    for tensor in reading.outputs:
+        found.append(_interface(OUTPUT, replace(tensor, producer=None), package, {}))
+    return found
+
+
+def _interface(
+    kind: str, tensor: Tensor, package: Package, given: Mapping[str, float]
+) -> Operation:
+    return Operation(Node(-1, kind, tensor.name, {}, (tensor,)), package, given)
+
+
+def _described_inputs(package: Package, function: str) -> list[DescribedArray]:
+    """Inputs as the model description has them; what is no multi-array is left out."""
+    description: Any = package.model.description
+    for candidate in description.functions:
+        if candidate.name == function:
+            description = candidate
+    found = []
+    for feature in description.input:
+        try:
+            found.append(DescribedArray.read(feature, "input"))
+        except PackageError:
+            continue
+    return found
+
+
+def _flexibility(described: DescribedArray | None) -> dict[str, float]:
+    if described is None or not described.allowed:
+        return {}
+    if len(described.allowed) > 1:
+        return {"enumerated_shapes": len(described.allowed)}
+    return {"ranged_axes": sum(r.lower != r.upper for r in described.allowed[0])}
