@@ -1,0 +1,35 @@
+"""Weight compression: numbers, sizes, measured sensitivity, and the choice within a budget.
+
+How compressed weights get into a package is `kokoro_coreml.lowering.compress`.
+"""
+
+from kokoro_coreml.compression.naming import fingerprint, named_by
+from kokoro_coreml.compression.plan import Candidate, allocate
+from kokoro_coreml.compression.quantise import (
+    Compressed,
+    Linear,
+    Palette,
+    dequantise,
+    quantise,
+    relative_error_db,
+)
+from kokoro_coreml.compression.scheme import Opset, Scheme, bytes_of
+from kokoro_coreml.compression.sensitivity import measure, replaced
+
+__all__ = [
+    "Candidate",
+    "Compressed",
+    "Linear",
+    "Opset",
+    "Palette",
+    "Scheme",
+    "allocate",
+    "bytes_of",
+    "dequantise",
+    "fingerprint",
+    "measure",
+    "named_by",
+    "quantise",
+    "relative_error_db",
+    "replaced",
+]
