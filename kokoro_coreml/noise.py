@@ -7,6 +7,8 @@ on their place alone, so a longer run starts with the shorter one: buckets share
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -37,3 +39,26 @@ def gaussian(seed: int, count: int) -> np.ndarray:
 def source_noise(seed: int, samples: int) -> Tensor:
     """Unit noise for every harmonic of the source, float32 [1, samples, 9]."""
     return torch.from_numpy(gaussian(seed, samples * HARMONICS)).view(1, samples, HARMONICS)
+
+
+def merged_noise(seed: int, weight: Tensor) -> Callable[[int], Tensor]:
+    """Noise of all harmonics whose weighted sum is the norm of the weights times one channel.
+
+    The pipeline's source takes the sum alone, one value per sample; upstream takes nine and sums
+    them. A sum of independent Gaussian noises is one Gaussian noise, so both hear the same.
+
+    Args:
+        seed: of the one channel, `gaussian(seed, samples)`.
+        weight: of `m_source.l_linear`, [1, 9].
+
+    Returns:
+        From a number of samples to noise [1, samples, 9].
+    """
+    direction = weight.view(-1).double() / weight.double().norm()
+
+    def of(samples: int) -> Tensor:
+        one = torch.from_numpy(gaussian(seed, samples)).double()
+        spread: Tensor = one.view(1, -1, 1) * direction
+        return spread.to(torch.float32)
+
+    return of

@@ -7,11 +7,12 @@ the same recipe on the same versions gives the same bytes.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from kokoro_coreml.compression.scheme import Scheme
 from kokoro_coreml.config import BOUNDARY_TOKENS
 from kokoro_coreml.errors import RecipeError
 from kokoro_coreml.resources import locate, recipes_folder
@@ -19,6 +20,20 @@ from kokoro_coreml.tables import Limits, decode, encode
 
 SCHEMA = 1
 """Version of the recipe format this code reads."""
+
+TOKEN_STAGES = ("Encoder", "Duration")
+FRAME_STAGES = ("Prosody", "Decoder", "Source", "Generator", "Tail")
+PIPELINE = (*TOKEN_STAGES, *FRAME_STAGES)
+"""Stages of the cut `pipeline`, in the order they run."""
+
+FRAMES_PER_ROW = 128
+"""Frame buckets of the cut `pipeline` fill rows of time (`modules.folded.geometry`)."""
+
+UNCOMPRESSED = "none"
+"""Stands for no compression in `Compression`."""
+
+EXACT = "exact"
+"""Stands for a palette where it is lossless, and else for no compression."""
 
 MAX_FRAMES = 10_000
 """250 s of speech: far beyond any bucket, and short of what memory holds."""
@@ -48,15 +63,79 @@ class CheckpointPin:
     """Where the weights come from when the Hub cannot be reached; None makes that an error."""
 
 
+DeploymentTarget = Literal["iOS17", "iOS18"]
+"""As coremltools names it; iOS17 is macOS 14 as well, iOS18 macOS 15."""
+Precision = Literal["float32", "float16"]
+ComputeUnits = Literal["ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"]
+"""What an app should ask Core ML for, as `coremltools.ComputeUnit` names it."""
+
+
 @dataclass(frozen=True)
 class Target:
-    """What the package is built for."""
+    """What the packages are built for."""
 
-    minimum_deployment_target: Literal["iOS17", "iOS18"]
-    """As coremltools names it; iOS17 is macOS 14 as well."""
-    precision: Literal["float32"]
-    compute_units: Literal["ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"]
-    """What an app should ask Core ML for, as `coremltools.ComputeUnit` names it."""
+    minimum_deployment_target: DeploymentTarget
+    precision: Literal["float32"] | None = None
+    """Of the cut `complete`; the stages of `pipeline` say it themselves."""
+    compute_units: ComputeUnits | None = None
+    """Of the cut `complete`, likewise."""
+    multifunction: bool = False
+    """Of the cut `pipeline`: one package per stage with a function per bucket, which needs iOS18;
+    otherwise one package per stage and bucket."""
+
+
+@dataclass(frozen=True)
+class StageTarget:
+    """How one stage of the pipeline is built."""
+
+    precision: Precision
+    compute_units: ComputeUnits
+    reason: Text
+    """Why it is so, with what was measured."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What one package is lowered for."""
+
+    minimum_deployment_target: DeploymentTarget
+    precision: Precision
+    compute_units: ComputeUnits
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How large weights are stored, as `compression.Scheme` writes it: `palette8`, `int8`, ...
+
+    A weight named in `weights` is stored as it says there, else as its stage, else as `default`;
+    `none` leaves it as it is, and `exact` makes a palette of it if that changes no bit.
+    """
+
+    default: Text
+    reason: Text
+    """Why it is so, with what was measured."""
+    stages: Mapping[str, Text] = field(default_factory=dict)
+    weights: Mapping[str, Text] = field(default_factory=dict)
+    """By path of the parameter in `modules.pipeline.PipelineNetwork`."""
+
+    def scheme(self, stage: str, weight: str, distinct: int) -> Scheme | None:
+        """How one weight of a stage is stored.
+
+        Args:
+            stage: one of `PIPELINE`.
+            weight: path of the parameter.
+            distinct: how many different values it holds, in the stage's precision.
+        """
+        text = self.weights.get(weight, self.stages.get(stage, self.default))
+        if text == EXACT:
+            bits = next((bits for bits in (1, 2, 4, 6, 8) if distinct <= 2**bits), None)
+            return None if bits is None else Scheme("palette", bits)
+        return None if text == UNCOMPRESSED else Scheme.parse(text)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        result: dict[str, Any] = encode(self)
+        return result
 
 
 @dataclass(frozen=True, order=True)
@@ -102,6 +181,8 @@ class Thresholds:
     """Least SNR of the audio against upstream under the same noise."""
     log_spectral_distance_db: Decibel
     """Largest log-spectral distance of the audio from upstream under the same noise."""
+    half_rewrite_snr_db: Decibel = 50.0
+    """Least SNR of a stage with half-precision weights, executed in float32, against its module."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +192,37 @@ class Recipe:
     schema: Literal[1]
     name: Name
     description: Text
-    cut: Literal["complete"]
+    cut: Literal["complete", "pipeline"]
     bundle: Name
     """Name of the folder under `artifacts/`."""
     voices: Annotated[tuple[Text, ...], Limits(minimum=1)]
     checkpoint: CheckpointPin
     target: Target
-    buckets: Annotated[tuple[Bucket, ...], Limits(minimum=1)]
     noise: Noise
     sample: Sample
     parity: Thresholds
+    buckets: tuple[Bucket, ...] = ()
+    """Of the cut `complete`."""
+    tokens: tuple[Annotated[int, Limits(minimum=BOUNDARY_TOKENS + 1, maximum=MAX_FRAMES)], ...] = ()
+    """Token buckets of the cut `pipeline`, rising."""
+    frames: tuple[Annotated[int, Limits(minimum=1, maximum=MAX_FRAMES)], ...] = ()
+    """Frame buckets of the cut `pipeline`, rising."""
+    stages: Mapping[str, StageTarget] = field(default_factory=dict)
+    """Every stage of the cut `pipeline`."""
+    compression: Compression | None = None
+    """Of the cut `pipeline`; None stores every weight in the stage's precision."""
+
+    def build(self, stage: str) -> Build:
+        """What the packages of one stage are lowered for.
+
+        Args:
+            stage: one of `PIPELINE`, or the only stage of the cut `complete`.
+        """
+        target = self.target
+        chosen = self.stages.get(stage, target)
+        assert chosen.precision is not None  # both by `_check`
+        assert chosen.compute_units is not None
+        return Build(target.minimum_deployment_target, chosen.precision, chosen.compute_units)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, keys in declaration order."""
@@ -164,6 +266,8 @@ def recipe_names() -> list[str]:
 
 
 def _check(recipe: Recipe, document: str) -> None:
+    for problem in _cut_problems(recipe):
+        raise RecipeError(f"{document}: {problem}")
     for key, values in (("buckets", recipe.buckets), ("voices", recipe.voices)):
         twice = [v for i, v in enumerate(values) if v in values[:i]]
         if twice:
@@ -173,6 +277,11 @@ def _check(recipe: Recipe, document: str) -> None:
             f"{document}: 'sample.voice' is '{recipe.sample.voice}', which is not among 'voices'"
         )
     needed = len(recipe.sample.phonemes) + BOUNDARY_TOKENS
+    if recipe.tokens and needed > recipe.tokens[-1]:
+        raise RecipeError(
+            f"{document}: 'sample.phonemes' needs {needed} tokens, more than the largest of "
+            f"'tokens' ({recipe.tokens[-1]}) holds; shorten it or add a bucket"
+        )
     tight = [str(bucket) for bucket in recipe.buckets if bucket.tokens < needed]
     if tight:
         raise RecipeError(
@@ -180,3 +289,53 @@ def _check(recipe: Recipe, document: str) -> None:
             "(tokens x frames) holds; every bucket is checked with the sample, so shorten it or "
             "enlarge the bucket"
         )
+
+
+def _cut_problems(recipe: Recipe) -> Iterator[str]:
+    """What a recipe holds that its cut does not have, or lacks that it needs."""
+    pipeline = recipe.cut == "pipeline"
+    needed = {
+        "buckets": not pipeline,
+        "tokens": pipeline,
+        "frames": pipeline,
+        "stages": pipeline,
+        "target.precision": not pipeline,
+        "target.compute_units": not pipeline,
+    }
+    for key, wanted in needed.items():
+        owner = recipe.target if key.startswith("target.") else recipe
+        if bool(getattr(owner, key.removeprefix("target."))) != wanted:
+            what = "is needed for" if wanted else "does not belong to"
+            yield f"'{key}' {what} the cut '{recipe.cut}'"
+    if not pipeline:
+        if recipe.target.multifunction:
+            yield "'target.multifunction' does not belong to the cut 'complete'"
+        if recipe.compression is not None:
+            yield "'compression' does not belong to the cut 'complete'"
+        return
+    yield from _compression_problems(recipe.compression)
+    if sorted(recipe.stages) != sorted(PIPELINE):
+        yield f"'stages' must name {', '.join(PIPELINE)}; found {', '.join(recipe.stages)}"
+    for key, sizes in (("tokens", recipe.tokens), ("frames", recipe.frames)):
+        if list(sizes) != sorted(set(sizes)):
+            yield f"'{key}' must rise, found {list(sizes)}"
+    uneven = [size for size in recipe.frames if size % FRAMES_PER_ROW]
+    if uneven:
+        yield f"'frames' must be multiples of {FRAMES_PER_ROW}, found {uneven[0]}"
+    if recipe.target.multifunction and recipe.target.minimum_deployment_target == "iOS17":
+        yield "'target.multifunction' needs 'minimum_deployment_target' iOS18"
+
+
+def _compression_problems(compression: Compression | None) -> Iterator[str]:
+    if compression is None:
+        return
+    unknown = [name for name in compression.stages if name not in PIPELINE]
+    if unknown:
+        yield f"'compression.stages' names '{unknown[0]}'; known: {', '.join(PIPELINE)}"
+    texts = [compression.default, *compression.stages.values(), *compression.weights.values()]
+    for text in dict.fromkeys(texts):
+        if text not in (UNCOMPRESSED, EXACT):
+            try:
+                Scheme.parse(text)
+            except RecipeError as error:
+                yield f"'compression': {error}, {UNCOMPRESSED} and {EXACT}"

@@ -39,6 +39,20 @@ class Vocabulary:
             PhonemeError: `phonemes` is empty, holds unknown characters (all are named, with code
                 point and index), or is longer than `max_phonemes`.
         """
+        self.require_known(phonemes)
+        if len(phonemes) > self.max_phonemes:
+            raise PhonemeError(
+                f"{len(phonemes)} phonemes, but the network takes at most {self.max_phonemes}; "
+                "split the text at a sentence or clause end"
+            )
+        return [BOUNDARY_ID, *(self.mapping[c] for c in phonemes), BOUNDARY_ID]
+
+    def require_known(self, phonemes: str) -> None:
+        """Refuse what `encode` refuses but for the length.
+
+        Raises:
+            PhonemeError: `phonemes` is empty or holds unknown characters.
+        """
         if not phonemes:
             raise PhonemeError("the phoneme string is empty; expected at least one phoneme")
         unknown = _positions(phonemes, self.mapping)
@@ -48,12 +62,6 @@ class Vocabulary:
                 f"not in the vocabulary: {named}. Remove or replace what the checkpoint's "
                 "config.json does not list"
             )
-        if len(phonemes) > self.max_phonemes:
-            raise PhonemeError(
-                f"{len(phonemes)} phonemes, but the network takes at most {self.max_phonemes}; "
-                "split the text at a sentence or clause end"
-            )
-        return [BOUNDARY_ID, *(self.mapping[c] for c in phonemes), BOUNDARY_ID]
 
 
 def pad(ids: Sequence[int], tokens: int) -> tuple[Int32Array, Int32Array]:

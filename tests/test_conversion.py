@@ -149,8 +149,8 @@ def quick(bench, built, monkeypatch):
         assert path.name == PACKAGE
         shutil.copytree(built / PACKAGE, path)
 
-    monkeypatch.setattr(conversion, "trace", lambda _stage: None)
-    monkeypatch.setattr(conversion, "lower", lower)
+    monkeypatch.setattr(conversion.complete, "trace", lambda _stage: None)
+    monkeypatch.setattr(conversion.complete, "lower", lower)
     return bench
 
 
@@ -161,7 +161,7 @@ def untraced(bench, monkeypatch):
     def trace(_stage):
         raise AssertionError("traced")
 
-    monkeypatch.setattr(conversion, "trace", trace)
+    monkeypatch.setattr(conversion.complete, "trace", trace)
     return bench
 
 
@@ -286,12 +286,13 @@ def test_voice_files_are_safe_everywhere_and_distinct():
 def test_buckets_are_compared_with_each_other(quick, monkeypatch):
     weights = load_checkpoint(quick.checkpoint)
     recipe = load_recipe(write_recipe(quick.folder / "tiny.toml"))
-    job = conversion._Job(recipe, quick.folder, conversion.SILENT)
+    job = conversion.job.Job(recipe, quick.folder, conversion.SILENT)
     packs = job.voices(weights, ())
-    one = job.convert(weights, recipe.buckets[0], job.refer(weights, packs[0]))
+    cases = conversion.complete.refer(job, weights, packs[0])
+    one = conversion.complete.convert_bucket(job, weights, recipe.buckets[0], cases)
     louder = replace(one, spoken=replace(one.spoken, audio=one.spoken.audio * 1.2))
     shorter = replace(one, spoken=replace(one.spoken, audio=one.spoken.audio[:-1]))
-    legs = conversion._between_buckets(recipe, [one, one, louder, shorter])
+    legs = conversion.complete.between_buckets(recipe, [one, one, louder, shorter])
     assert [leg.verdict for leg in legs] == ["passed", "failed", "failed"]
 
 
@@ -312,10 +313,10 @@ def test_a_bucket_larger_than_the_network_is_refused(untraced, checkpoint):
     weights = replace(weights, config=replace(weights.config, plbert=small))
     recipe = load_recipe(write_recipe(untraced.folder / "tiny.toml"))
     with pytest.raises(RecipeError, match=r"at most 24 tokens, fewer than 32x200"):
-        conversion._require_positions(recipe, weights)
+        conversion.job.require_positions(recipe, weights)
     crowded = replace(recipe, buckets=(Bucket(24, 9), *recipe.buckets))
     with pytest.raises(RecipeError, match=r"25 tokens, more than 24x9"):
-        conversion._require_room(crowded, "tokens", 25)
+        conversion.job.require_room(crowded, "tokens", 25)
 
 
 # the gate
@@ -432,13 +433,13 @@ def test_a_fault_without_an_earlier_bundle_leaves_nothing(quick, monkeypatch):
 
 def after_saving(monkeypatch, change):
     """Change the package's weight file between saving and checking."""
-    normalise = conversion.normalise_package
+    normalise = conversion.complete.normalise_package
 
     def normalised(path):
         normalise(path)
         change(path.parent / WEIGHTS)
 
-    monkeypatch.setattr(conversion, "normalise_package", normalised)
+    monkeypatch.setattr(conversion.complete, "normalise_package", normalised)
 
 
 def test_a_package_cut_short_after_saving_is_refused(quick, monkeypatch, capsys):
@@ -469,8 +470,8 @@ def test_a_package_with_other_ports_than_the_manifest_promises_is_refused(
         first = dataclasses.replace(stage.outputs[0], shape=(1, 1, 599))
         return dataclasses.replace(stage, outputs=(first, *stage.outputs[1:]))
 
-    complete_stage = conversion.complete_stage
-    monkeypatch.setattr(conversion, "complete_stage", shifted)
+    complete_stage = conversion.complete.complete_stage
+    monkeypatch.setattr(conversion.complete, "complete_stage", shifted)
     quick.fails(10)
     assert "599" in capsys.readouterr().err
 

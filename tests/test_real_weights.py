@@ -70,7 +70,7 @@ def programs(
     folder = tmp_path_factory.mktemp("buckets")
     for bucket in BUCKETS[::2]:
         stage = complete_stage(packaged, bucket, noise_seed=recipe.noise.seed)
-        lower(trace(stage), stage, recipe.target, folder / f"{stage}.mlpackage")
+        lower(trace(stage), stage, recipe.build(stage.name), folder / f"{stage}.mlpackage")
         loaded[bucket] = Program.load(folder / f"{stage}.mlpackage")
     return loaded
 
@@ -172,9 +172,9 @@ def tapped(
 ) -> Program:
     stage = complete_stage(packaged, MAIN, noise_seed=recipe.noise.seed)
     outputs = tuple(Port(f"tap_{name}", "float32", (), "") for name in TAPS)
-    stage = Stage("Taps", _Taps(stage.module), MAIN, stage.inputs, outputs)
+    stage = Stage("Taps", _Taps(stage.module), MAIN.tokens, MAIN.frames, stage.inputs, outputs)
     path = tmp_path_factory.mktemp("taps") / f"{stage}.mlpackage"
-    lower(trace(stage), stage, recipe.target, path)
+    lower(trace(stage), stage, recipe.build(stage.name), path)
     return Program.load(path)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kokoro_coreml.config import ModelConfig
 from kokoro_coreml.errors import RecipeError
-from kokoro_coreml.recipe import load_recipe, parse_recipe, recipe_names
+from kokoro_coreml.recipe import PIPELINE, load_recipe, parse_recipe, recipe_names
 from kokoro_coreml.resources import data_file, patches_folder, recipes_folder
 from kokoro_coreml.vocabulary import Vocabulary
 
@@ -121,7 +121,7 @@ def set_at(raw, path, value):
         (["voices"], [], ["'voices'", "at least 1"]),
         (["voices"], "af_heart", ["'voices'", "list"]),
         (["voices"], ["af_heart", "af_heart"], ["'voices'", "twice"]),
-        (["buckets"], [], ["'buckets'", "at least 1"]),
+        (["buckets"], [], ["'buckets'", "is needed for the cut 'complete'"]),
         (["buckets", 0, "frames"], 10_001, ["'buckets[0].frames'", "at most 10000", "10001"]),
         (["buckets", 0, "tokens"], 2, ["'buckets[0].tokens'", "at least 3"]),
         (["buckets", 0, "tokens"], 128.0, ["'buckets[0].tokens'", "integer", "128.0"]),
@@ -146,6 +146,105 @@ def set_at(raw, path, value):
 def test_a_wrong_value_is_refused_and_named(raw, path, value, fragments):
     parse_recipe(raw, document="r.toml")
     refused(set_at(raw, path, value), *fragments)
+
+
+# the cut `pipeline`
+
+
+@pytest.fixture
+def pipeline():
+    return tomllib.loads((recipes_folder() / "kokoro-82m.toml").read_text(encoding="utf-8"))
+
+
+def test_the_pipeline_recipe_names_every_stage_and_both_axes():
+    recipe = load_recipe("kokoro-82m")
+    assert recipe.cut == "pipeline"
+    assert recipe.tokens == (32, 64, 128, 256, 512)
+    assert recipe.frames == (128, 256, 512, 1024, 2048)
+    assert recipe.buckets == ()
+    assert sorted(recipe.stages) == sorted(PIPELINE)
+    assert recipe.target.multifunction
+    half = [name for name in PIPELINE if recipe.build(name).precision == "float16"]
+    assert half == ["Decoder", "Generator"]
+    assert {recipe.build(name).minimum_deployment_target for name in PIPELINE} == {"iOS18"}
+    for name, stage in recipe.stages.items():
+        build = recipe.build(name)
+        assert (build.precision, build.compute_units) == (stage.precision, stage.compute_units)
+        assert build.compute_units == ("CPU_AND_NE" if name in half else "CPU_ONLY")
+        assert len(stage.reason) > 10
+
+
+def test_the_pipeline_recipe_reads_back_as_the_same():
+    recipe = load_recipe("kokoro-82m")
+    assert parse_recipe(recipe.to_dict(), document="r.toml") == recipe
+
+
+def test_the_complete_cut_is_built_as_its_target_says():
+    recipe = load_recipe("complete")
+    build = recipe.build("KokoroComplete")
+    assert (build.precision, build.compute_units) == ("float32", "CPU_ONLY")
+    assert build.minimum_deployment_target == "iOS17"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fragments"),
+    [
+        (["buckets"], [{"tokens": 128, "frames": 256}], ["'buckets' does not belong to the cut"]),
+        (["tokens"], [], ["'tokens' is needed for the cut 'pipeline'"]),
+        (["frames"], [], ["'frames' is needed for the cut 'pipeline'"]),
+        (["stages"], {}, ["'stages' is needed for the cut 'pipeline'"]),
+        (["target", "precision"], "float32", ["'target.precision' does not belong to the cut"]),
+        (["target", "compute_units"], "ALL", ["'target.compute_units' does not belong"]),
+        (["tokens"], [64, 32, 128], ["'tokens' must rise", "[64, 32, 128]"]),
+        (["tokens"], [128, 128], ["'tokens' must rise"]),
+        (["frames"], [256, 128], ["'frames' must rise", "[256, 128]"]),
+        (["frames"], [128, 200], ["'frames' must be multiples of 128", "200"]),
+        (["frames"], [0, 128], ["'frames[0]'", "at least 1"]),
+        (["tokens"], [2, 128], ["'tokens[0]'", "at least 3"]),
+        (["tokens"], [128.0], ["'tokens[0]'", "integer"]),
+        (["tokens"], [32, 64], ["'sample.phonemes' needs", "'tokens' (64)"]),
+        (["target", "minimum_deployment_target"], "iOS17", ["'target.multifunction' needs"]),
+        (["stages", "Tail", "precision"], "int8", ["'stages.Tail.precision'", "'float16'"]),
+        (["stages", "Tail", "compute_units"], "GPU", ["'stages.Tail.compute_units'"]),
+        (["stages", "Tail", "reason"], "", ["'stages.Tail.reason'"]),
+        (["stages", "Tail", "weights"], 8, ["unknown key 'weights'", "'stages.Tail'"]),
+        (["cut"], "complete", ["'buckets' is needed for the cut 'complete'"]),
+    ],
+)
+def test_a_contradiction_in_a_pipeline_recipe_is_refused(pipeline, path, value, fragments):
+    parse_recipe(pipeline, document="r.toml")
+    refused(set_at(pipeline, path, value), *fragments)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fragments"),
+    [
+        (["tokens"], [128], ["'tokens' does not belong to the cut 'complete'"]),
+        (["frames"], [128], ["'frames' does not belong to the cut 'complete'"]),
+        (["target", "multifunction"], True, ["'target.multifunction' does not belong to the cut"]),
+        (["cut"], "pipeline", ["'buckets' does not belong to the cut 'pipeline'"]),
+    ],
+)
+def test_what_only_the_pipeline_has_is_refused_elsewhere(raw, path, value, fragments):
+    refused(set_at(raw, path, value), *fragments)
+
+
+@pytest.mark.parametrize("key", ["precision", "compute_units"])
+def test_the_complete_cut_needs_what_its_target_says(raw, key):
+    del raw["target"][key]
+    refused(raw, f"'target.{key}' is needed for the cut 'complete'")
+
+
+def test_a_stage_that_is_missing_or_unknown_is_refused(pipeline):
+    tail = pipeline["stages"].pop("Tail")
+    refused(pipeline, "'stages' must name Encoder, ", "Tail; found Encoder, ")
+    pipeline["stages"]["Vocoder"] = tail
+    refused(pipeline, "'stages' must name Encoder, ", "Vocoder")
+
+
+def test_packages_of_one_function_may_be_for_ios_17(pipeline):
+    pipeline["target"] = {"minimum_deployment_target": "iOS17"}
+    assert not parse_recipe(pipeline, document="r.toml").target.multifunction
 
 
 def test_the_sample_must_fit_every_bucket(raw):
@@ -185,9 +284,8 @@ def test_fallback_may_be_left_out(raw):
 def test_samples_of_shipped_recipes_are_in_the_vocabulary(vocabulary):
     for name in recipe_names():
         recipe = load_recipe(name)
-        assert len(vocabulary.encode(recipe.sample.phonemes)) <= min(
-            b.tokens for b in recipe.buckets
-        )
+        room = min((b.tokens for b in recipe.buckets), default=0) or max(recipe.tokens)
+        assert len(vocabulary.encode(recipe.sample.phonemes)) <= room
 
 
 def test_the_sentences_for_tests_are_in_the_vocabulary_and_fit_the_default_bucket(vocabulary):

@@ -8,7 +8,6 @@ import json
 import numpy as np
 import pytest
 
-from kokoro_coreml import synthesis
 from kokoro_coreml.audio import read_wav
 from kokoro_coreml.bundle import seal
 from kokoro_coreml.cli import main
@@ -30,7 +29,8 @@ class Network:
     def __init__(self):
         self.frames, self.value, self.calls, self.styles = 10, 0.5, [], []
 
-    def load(self, package, function):
+    def load(self, package, function, *, precision):
+        assert precision == "declared"
         tokens, frames = map(int, package.stem.split("_")[-1].split("x"))
 
         def run(inputs):
@@ -107,9 +107,9 @@ def test_the_smallest_bucket_that_holds_tokens_and_frames_is_used(
 @pytest.mark.parametrize(
     ("phonemes", "frames", "message"),
     [
-        (60, 13, "62 tokens and 806 frames, more than any"),
-        (127, 1, "129 tokens, more than any"),
-        (511, 1, "at most 510"),
+        (60, 13, "needs 483600 samples.*one word and cannot be split; say it faster"),
+        (127, 1, "a word of more than 126 phonemes"),
+        (511, 1, "a word of more than 126 phonemes"),
         (0, 1, "empty"),
     ],
 )
@@ -181,7 +181,7 @@ def test_speech_that_cannot_be_written_leaves_the_earlier_file(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(synthesis, "write_wav", full)
+        patched.setattr("kokoro_coreml.synthesis.files.write_wav", full)
         with pytest.raises(BundleError, match="No space left"):
             write_speech(out, speech, force=True)
     assert out.read_bytes() == b"earlier"

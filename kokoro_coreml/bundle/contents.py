@@ -28,7 +28,7 @@ from kokoro_coreml.manifest import (
     VoiceRecord,
 )
 from kokoro_coreml.noise import ALGORITHM
-from kokoro_coreml.recipe import Bucket, Recipe
+from kokoro_coreml.recipe import Recipe
 from kokoro_coreml.stages import Port, Stage
 from kokoro_coreml.voices import VoicePack
 
@@ -80,28 +80,36 @@ def voice_file(name: str) -> str:
     return f"voices/voice-{stem}.{digest}.bin"
 
 
-def package_record(stage: Stage, path: Path, recipe: Recipe) -> PackageRecord:
-    """Describe a saved package of one function, for iOS 17."""
+def package_record(
+    stages: Sequence[Stage], path: Path, recipe: Recipe, *, functions: bool = False
+) -> PackageRecord:
+    """Describe a saved package.
+
+    Args:
+        stages: what it holds, one per function.
+        path: of the package.
+        recipe: that was followed.
+        functions: whether they are named after their buckets; otherwise the only one is `main`.
+    """
+    name = stages[0].name
+    build = recipe.build(name)
     return PackageRecord(
         file=path.name,
         cut=recipe.cut,
-        stage=None,
-        functions=(
+        stage=name if recipe.cut == "pipeline" else None,
+        functions=tuple(
             FunctionRecord(
-                name="main",
-                bucket=_bucket_record(stage.bucket),
+                name=stage.function if functions else "main",
+                bucket=BucketRecord(tokens=stage.tokens, frames=stage.frames),
                 inputs=tuple(_tensor_record(port) for port in stage.inputs),
                 outputs=tuple(_tensor_record(port) for port in stage.outputs),
-            ),
+            )
+            for stage in stages
         ),
-        precision=recipe.target.precision,
-        minimum_deployment_target=recipe.target.minimum_deployment_target,
-        compute_units=recipe.target.compute_units,
+        precision=build.precision,
+        minimum_deployment_target=build.minimum_deployment_target,
+        compute_units=build.compute_units,
     )
-
-
-def _bucket_record(bucket: Bucket) -> BucketRecord:
-    return BucketRecord(tokens=bucket.tokens, frames=bucket.frames)
 
 
 def _tensor_record(port: Port) -> TensorRecord:
@@ -143,7 +151,11 @@ def build_manifest(
         max_phonemes=weights.config.max_phonemes,
         vocabulary=CONFIG_NAME,
         packages=tuple(packages),
-        buckets=tuple(_bucket_record(bucket) for bucket in recipe.buckets),
+        buckets=(
+            *(BucketRecord(bucket.tokens, bucket.frames) for bucket in recipe.buckets),
+            *(BucketRecord(size, None) for size in recipe.tokens),
+            *(BucketRecord(None, size) for size in recipe.frames),
+        ),
         noise=NoiseRecord(ALGORITHM, recipe.noise.seed),
         voices=tuple(
             VoiceRecord(

@@ -1,6 +1,7 @@
 """Weight compression: numbers, sizes, measured sensitivity, and the choice within a budget.
 
-How compressed weights get into a package is `kokoro_coreml.lowering.compress`.
+How compressed weights get into a package is `kokoro_coreml.lowering.compress`; what they do to the
+network is measured by `compression.sensitivity`, which needs PyTorch.
 """
 
 from kokoro_coreml.compression.naming import fingerprint, named_by
@@ -14,7 +15,6 @@ from kokoro_coreml.compression.quantise import (
     relative_error_db,
 )
 from kokoro_coreml.compression.scheme import Opset, Scheme, bytes_of
-from kokoro_coreml.compression.sensitivity import measure, replaced
 
 __all__ = [
     "Candidate",
@@ -27,9 +27,7 @@ __all__ = [
     "bytes_of",
     "dequantise",
     "fingerprint",
-    "measure",
     "named_by",
     "quantise",
     "relative_error_db",
-    "replaced",
 ]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from kokoro_coreml.compression.quantise import Weight
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def fingerprint(weight: Weight) -> str:

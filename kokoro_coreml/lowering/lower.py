@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from kokoro_coreml.errors import ConversionError
+from kokoro_coreml.lowering.compress import Choose, add_compression
 from kokoro_coreml.lowering.corrections import corrected
 from kokoro_coreml.progress import Advance
-from kokoro_coreml.recipe import Target
+from kokoro_coreml.recipe import Build
 from kokoro_coreml.stages.types import Port, Stage
 
 INEXACT_PASSES = ("common::divide_to_multiply",)
@@ -24,12 +25,16 @@ INEXACT_PASSES = ("common::divide_to_multiply",)
 source accumulates into its phase (67 dB instead of 130)."""
 
 
+_DTYPES = {"float32": np.float32, "float16": np.float16, "int32": np.int32}
+
+
 def lower(
     traced: torch.jit.ScriptModule,
     stage: Stage,
-    target: Target,
+    target: Build,
     path: Path,
     *,
+    choose: Choose | None = None,
     advance: Advance = lambda _units: None,
 ) -> None:
     """Lower a traced stage to an ML Program and save it.
@@ -39,6 +44,7 @@ def lower(
         stage: what was traced; gives names, types and shapes of inputs and outputs.
         target: deployment target, precision and compute units.
         path: the `.mlpackage` to write.
+        choose: how each large weight is stored; None leaves them as they are.
         advance: called with 1 for every operator lowered and every pass run.
 
     Raises:
@@ -54,7 +60,7 @@ def lower(
                 minimum_deployment_target=_choose(ct.target, target.minimum_deployment_target),
                 compute_precision=_choose(ct.precision, target.precision.upper()),
                 compute_units=_choose(ct.ComputeUnit, target.compute_units),
-                pass_pipeline=_pipeline(),
+                pass_pipeline=_pipeline(choose),
                 skip_model_load=True,
             )
         except (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError) as error:
@@ -63,22 +69,25 @@ def lower(
         model.save(str(path))
 
 
-def _pipeline() -> Any:
+def _pipeline(choose: Choose | None) -> Any:
     pipeline = ct.PassPipeline.DEFAULT
     pipeline.remove_passes(INEXACT_PASSES)
+    if choose is not None:
+        add_compression(pipeline, choose)
     return pipeline
 
 
 def _tensor_type(port: Port, *, shaped: bool) -> Any:
-    dtype = np.int32 if port.dtype == "int32" else np.float32
+    dtype = _DTYPES[port.dtype]
     if shaped:
         return ct.TensorType(name=port.name, shape=port.shape, dtype=dtype)
     return ct.TensorType(name=port.name, dtype=dtype)
 
 
 def _describe(model: Any, stage: Stage) -> None:
-    bucket = stage.bucket
-    model.short_description = f"{stage.name}: {bucket.tokens} tokens, {bucket.frames} frames"
+    sizes = {"tokens": stage.tokens, "frames": stage.frames}
+    shape = ", ".join(f"{size} {axis}" for axis, size in sizes.items() if size is not None)
+    model.short_description = f"{stage.name}: {shape}"
     for port in stage.inputs:
         model.input_description[port.name] = port.description
     for port in stage.outputs:

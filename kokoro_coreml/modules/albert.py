@@ -101,15 +101,20 @@ class _Transformer(nn.Module):
         return x
 
 
+def require_known_activation(config: AlbertConfig) -> None:
+    """Refuse a network whose activation is not the one computed here; `CheckpointError`."""
+    if config.hidden_act != "gelu_new":
+        raise CheckpointError(
+            f"plbert.hidden_act is {config.hidden_act!r}; only 'gelu_new' is known"
+        )
+
+
 class Albert(nn.Module):
     """Rewrite of `kokoro.modules.CustomAlbert`."""
 
     def __init__(self, config: AlbertConfig, n_token: int) -> None:
         super().__init__()
-        if config.hidden_act != "gelu_new":
-            raise CheckpointError(
-                f"plbert.hidden_act is {config.hidden_act!r}; only 'gelu_new' is known"
-            )
+        require_known_activation(config)
         self.embeddings = _Embeddings(config, n_token)
         self.encoder = _Transformer(config)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -49,10 +50,47 @@ def load_upstream(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: a key is missing, unexpected or of another shape.
     """
+    load_translated(module, translate(state))
+
+
+def load_translated(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load what `translate` gave, or a part of it, strictly.
+
+    A module that holds its weights in another form says so by `own_state`, which takes upstream's
+    `weight` and `bias`. Where a parameter has more axes of length 1, the weight gets them.
+
+    Raises:
+        CheckpointError: a key is missing, unexpected or of another shape.
+    """
+    fitted = dict(state)
+    for name, child in module.named_modules():
+        layer = (f"{name}.weight", f"{name}.bias")
+        if isinstance(child, OwnState) and fitted.keys() >= set(layer):
+            weight, bias = (fitted.pop(key) for key in layer)
+            own = child.own_state(weight, bias)
+            fitted.update({f"{name}.{key}": value for key, value in own.items()})
+    targets = module.state_dict()
+    fitted = {key: _widened(value, targets.get(key)) for key, value in fitted.items()}
     try:
-        module.load_state_dict(translate(state), strict=True)
+        module.load_state_dict(fitted, strict=True)
     except RuntimeError as error:
         raise CheckpointError(f"{type(module).__name__}: {error}") from error
+
+
+@runtime_checkable
+class OwnState(Protocol):
+    """A module that holds the weights of one layer of upstream in a form of its own."""
+
+    def own_state(self, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+        """Its state dict for upstream's `weight` and `bias`."""
+        ...
+
+
+def _widened(value: Tensor, target: Tensor | None) -> Tensor:
+    if target is None or value.dim() >= target.dim():
+        return value
+    same = [n for n in value.shape if n != 1] == [n for n in target.shape if n != 1]
+    return value.reshape(target.shape) if same else value
 
 
 def _fold_weight_norm(state: dict[str, Tensor]) -> None:

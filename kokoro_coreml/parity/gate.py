@@ -96,6 +96,45 @@ def package_against_rewrite(
     )
 
 
+def stage_against_rewrite(
+    name: str,
+    stage: Stage,
+    inputs: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+    thresholds: Thresholds,
+    *,
+    half: bool,
+) -> LegRecord:
+    """Leg 4 for one stage of a pipeline: what it gave in float32 against its own module.
+
+    Args:
+        name: of the leg.
+        stage: what was saved.
+        inputs: that both are given.
+        outputs: of the package.
+        thresholds: of the recipe.
+        half: whether the package's weights are in half precision.
+    """
+    expected = Eager(stage)(inputs)
+    worst = min(_port_snr_db(port, expected[port], outputs[port]) for port in expected)
+    key = "half_rewrite_snr_db" if half else "rewrite_snr_db"
+    return leg(name, {key: worst}, {key: getattr(thresholds, key)})
+
+
+def _port_snr_db(port: str, reference: np.ndarray, candidate: np.ndarray) -> float:
+    """SNR of one output; spectra as complex numbers, since pi and -pi are the same phase."""
+    if reference.shape != candidate.shape:
+        return math.nan
+    if port == "har":
+        reference, candidate = _complex(reference), _complex(candidate)
+    return snr_db(reference=reference.astype(np.float32), candidate=candidate.astype(np.float32))
+
+
+def _complex(har: np.ndarray) -> np.ndarray:
+    magnitude, phase = np.split(har, 2, axis=1)
+    return np.concatenate([magnitude * np.cos(phase), magnitude * np.sin(phase)], axis=1)
+
+
 def package_against_upstream(
     name: str, spoken: Spoken, case: Case, thresholds: Thresholds
 ) -> LegRecord:

@@ -20,6 +20,8 @@ from kokoro_coreml.modules.source import HARMONICS
 from kokoro_coreml.noise import source_noise
 from kokoro_coreml.voices import VoicePack
 
+Noise = Tensor | int | Callable[[int], Tensor]
+
 
 class InjectedNoise(TorchFunctionMode):
     """Hands out given noise wherever upstream draws some.
@@ -29,8 +31,9 @@ class InjectedNoise(TorchFunctionMode):
     generator, which is an error on leaving, so a new upstream version cannot slip by.
     """
 
-    def __init__(self, noise: Tensor | int) -> None:
-        """`noise`: unit noise [1, at least as many samples as will be asked for, 9], or a seed."""
+    def __init__(self, noise: Noise) -> None:
+        """`noise`: unit noise [1, at least as many samples as will be asked for, 9], or a seed, or
+        what makes as many samples as are asked for."""
         super().__init__()
         self.noise = noise
 
@@ -67,6 +70,8 @@ class InjectedNoise(TorchFunctionMode):
             return torch.zeros_like(like)
         if isinstance(self.noise, int):
             return source_noise(self.noise, like.shape[1]).to(like.dtype)
+        if not isinstance(self.noise, Tensor):
+            return self.noise(like.shape[1]).to(like.dtype)
         if like.shape[1] > self.noise.shape[1]:
             raise ParityError(
                 f"upstream asked for {like.shape[1]} samples of noise, {self.noise.shape[1]} given"
@@ -125,14 +130,14 @@ class Reference:
                     raise ParityError(f"upstream's KModel did not load {part}.{key}")
 
     def speak(
-        self, input_ids: list[int], ref_s: np.ndarray, *, noise: Tensor | int, speed: float = 1.0
+        self, input_ids: list[int], ref_s: np.ndarray, *, noise: Noise, speed: float = 1.0
     ) -> ReferenceSpeech:
         """Run upstream at the exact length.
 
         Args:
             input_ids: with the zero token in front and behind.
             ref_s: float32 [1, 2 * style_dim].
-            noise: unit noise [1, samples, 9], or the seed to make it from.
+            noise: unit noise [1, samples, 9], the seed to make it from, or what makes it.
             speed: 1 is the voice's own pace.
         """
         ids = torch.tensor([input_ids], dtype=torch.long)

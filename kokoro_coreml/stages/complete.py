@@ -31,7 +31,8 @@ def complete_stage(checkpoint: Checkpoint, bucket: Bucket, *, noise_seed: int) -
     return Stage(
         name=NAME,
         module=module,
-        bucket=bucket,
+        tokens=bucket.tokens,
+        frames=bucket.frames,
         inputs=(
             Port("input_ids", "int32", tokens, "Phoneme ids, a zero in front and behind, then 0"),
             Port("ref_s", "float32", (1, 2 * checkpoint.config.style_dim), "One voice row"),

@@ -1,0 +1,154 @@
+"""From the stages of the pipeline to saved packages: lowered, or taken from a cache, and merged."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from kokoro_coreml.bundle import normalise_package
+from kokoro_coreml.bundle.contents import package_record
+from kokoro_coreml.cache import StageCache
+from kokoro_coreml.compression import Scheme, named_by
+from kokoro_coreml.conversion.job import OPERATIONS_EXPECTED, Job
+from kokoro_coreml.errors import PlacementError
+from kokoro_coreml.fingerprint import Key, source_digest, stage_key, tensors_digest
+from kokoro_coreml.lowering import lower, trace
+from kokoro_coreml.lowering.functions import merge_functions
+from kokoro_coreml.manifest import PackageRecord
+from kokoro_coreml.modules.pipeline import PipelineNetwork
+from kokoro_coreml.placement import severe_findings
+from kokoro_coreml.recipe import TOKEN_STAGES
+from kokoro_coreml.stages import Stage, pipeline_stage
+
+SHAPED_BY = (
+    "kokoro_coreml.stages",
+    "kokoro_coreml.lowering.lower",
+    "kokoro_coreml.lowering.tracing",
+    "kokoro_coreml.lowering.compress",
+    "kokoro_coreml.bundle.packages",
+)
+"""Code that decides the bytes of a lowered stage, with all that it imports."""
+
+Choose = Callable[[str, np.ndarray], Scheme | None]
+
+
+@dataclass
+class Builder:
+    """Builds the packages of one recipe."""
+
+    job: Job
+    network: PipelineNetwork
+    cache: StageCache | None
+    """None builds everything anew."""
+    reused: int = 0
+    """Stages that came from the cache."""
+    _digests: dict[str, str] = field(default_factory=dict)
+
+    def build(self, name: str) -> Iterator[PackageRecord]:
+        """Build one stage at all its buckets; one record per package that was saved.
+
+        Raises:
+            ConversionError: it cannot be traced, lowered or merged.
+            PlacementError: its compute units cannot or must not run it.
+        """
+        sizes = self.job.recipe.tokens if name in TOKEN_STAGES else self.job.recipe.frames
+        stages = [pipeline_stage(self.network, name, size) for size in sizes]
+        # beside the bundle's own folder, so that nothing of it can be left in there
+        with tempfile.TemporaryDirectory(dir=self.job.folder.parent) as scratch:
+            paths = {stage.function: Path(scratch) / f"{stage}.mlpackage" for stage in stages}
+            for stage in stages:
+                self._lower(stage, paths[stage.function])
+            for record in self._placed(stages, paths):
+                self._inspect(record)
+                yield record
+
+    def _placed(self, stages: list[Stage], paths: Mapping[str, Path]) -> Iterator[PackageRecord]:
+        """Put the packages into the bundle."""
+        folder, recipe = self.job.folder, self.job.recipe
+        if recipe.target.multifunction:
+            path = folder / f"{stages[0].name}.mlpackage"
+            title = f"merge the functions of {stages[0].name}"
+            with self.job.timed("merge"), self.job.reporter.step(title):
+                merge_functions(paths, path, default=stages[0].function)
+                normalise_package(path)
+            yield package_record(stages, path, recipe, functions=True)
+            return
+        for stage in stages:
+            path = folder / f"{stage}.mlpackage"
+            paths[stage.function].rename(path)
+            yield package_record([stage], path, recipe)
+
+    def _inspect(self, record: PackageRecord) -> None:
+        path = self.job.folder / record.file
+        with self.job.timed("inspect"), self.job.reporter.step(f"inspect {record.file}"):
+            found = severe_findings(path, compute_units=record.compute_units)
+        if found:
+            raise PlacementError(
+                f"{record.file} must not be shipped for {record.compute_units}: "
+                f"{len(found)} severe findings, the first is {found[0]}"
+            )
+
+    def _lower(self, stage: Stage, path: Path) -> None:
+        key = self._key(stage) if self.cache is not None else None
+        if key is not None and self.cache is not None and self.cache.get(key, path):
+            self.reused += 1
+            self.job.reporter.note(f"{stage}: as converted before")
+            return
+        with self.job.timed("trace"), self.job.reporter.step(f"trace {stage}"):
+            traced = trace(stage)
+        with (
+            self.job.timed("convert"),
+            self.job.reporter.step(f"convert {stage}", total=OPERATIONS_EXPECTED) as advance,
+        ):
+            build = self.job.recipe.build(stage.name)
+            lower(traced, stage, build, path, choose=self._choose(stage), advance=advance)
+            normalise_package(path)
+        del traced
+        gc.collect()  # coremltools' programs hold reference cycles
+        if key is not None and self.cache is not None:
+            self.cache.put(key, path)
+
+    def _key(self, stage: Stage) -> Key:
+        if stage.name not in self._digests:
+            # names, not only values: they choose the compression
+            weights = {
+                **dict(stage.module.named_parameters()),
+                **dict(stage.module.named_buffers()),
+            }
+            self._digests[stage.name] = tensors_digest(weights)
+        build = self.job.recipe.build(stage.name)
+        compression = self.job.recipe.compression
+        return stage_key(
+            {
+                "stage": str(stage),
+                "build": vars(build),
+                "compression": None if compression is None else compression.to_dict(),
+                "weights": self._digests[stage.name],
+                "code": self._code,
+            }
+        )
+
+    @cached_property
+    def _code(self) -> str:
+        return source_digest(*SHAPED_BY)
+
+    @cached_property
+    def _path_of(self) -> Callable[[str, np.ndarray], str]:
+        return named_by(dict(self.network.named_parameters()))
+
+    def _choose(self, stage: Stage) -> Choose | None:
+        compression = self.job.recipe.compression
+        if compression is None:
+            return None
+
+        def choose(name: str, value: np.ndarray) -> Scheme | None:
+            distinct = len(np.unique(value))
+            return compression.scheme(stage.name, self._path_of(name, value), distinct)
+
+        return choose

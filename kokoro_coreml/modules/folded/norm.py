@@ -1,0 +1,74 @@
+"""Normalisations in the layout (1, channels, rows, width)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kokoro_coreml.modules.norm import EPSILON
+
+
+class Rows(NamedTuple):
+    """Which positions of an axis are valid, and which of them count in its statistics."""
+
+    valid: Tensor
+    """[1, 1, rows, width], 1 or 0; the halo's positions are valid where their owner's are."""
+    own: Tensor
+    """[1, 1, rows, width], 1 where valid and not of a neighbour."""
+    share: Tensor
+    """[1, 1, 1, 1], width over the number of positions that count."""
+
+    def mean(self, owned: Tensor) -> Tensor:
+        """Mean over what counts, of x * own: [1, C, rows, width] -> [1, C, 1, 1].
+
+        First the mean of each row, then their weighted sum: no half-precision sum grows with the
+        length of the utterance.
+        """
+        return (owned.mean(dim=3, keepdim=True) * self.share).sum(dim=2, keepdim=True)
+
+
+class Styles(NamedTuple):
+    """Affine parameters of every AdaIN of a stage, one behind the other."""
+
+    scale: Tensor
+    """1 + gamma, [1, N, 1, 1]."""
+    shift: Tensor
+    """beta, [1, N, 1, 1]."""
+
+
+class AdaIN(nn.Module):
+    """`kokoro.istftnet.AdaIN1d` with statistics over all rows; it has no parameters of its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.offset = 0
+        """Where its channels begin in `Styles`; set by `styles.number`."""
+
+    def forward(self, x: Tensor, styles: Styles, at: Rows) -> Tensor:
+        """[1, C, rows, width] -> the same; what stands in the padding has no meaning."""
+        mine = slice(self.offset, self.offset + self.channels)
+        centred = x - at.mean(x * at.own)
+        owned = centred * at.own
+        residual = at.mean(owned)
+        variance = at.mean(owned * owned) - residual * residual
+        scale = styles.scale[:, mine] / torch.sqrt(variance + EPSILON)
+        return centred * scale + (styles.shift[:, mine] - residual * scale)
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of (1, C, rows, width)."""
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        centred = x - x.mean(dim=1, keepdim=True)
+        variance = (centred * centred).mean(dim=1, keepdim=True)
+        return centred / torch.sqrt(variance + self.eps) * self.weight + self.bias

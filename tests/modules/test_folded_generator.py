@@ -1,0 +1,286 @@
+"""The generator over rows of time equals the generator over one axis.
+
+The network here has the real rates, kernels and dilations, and few channels; the real weights are
+in the slow tests at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kokoro_coreml.checkpoint import Checkpoint
+from kokoro_coreml.modules.complete import KokoroCompleteCoreML
+from kokoro_coreml.modules.folded import generator as folded_generator
+from kokoro_coreml.modules.folded.geometry import Folding
+from kokoro_coreml.modules.folded.norm import Rows, Styles
+from kokoro_coreml.modules.folded.styles import number
+from kokoro_coreml.modules.pipeline import PipelineNetwork
+from kokoro_coreml.noise import source_noise
+from kokoro_coreml.parity.metrics import snr_db
+from kokoro_coreml.recipe import load_recipe
+from kokoro_coreml.vocabulary import Vocabulary, pad
+from kokoro_coreml.voices import load_voice
+from tests.support.folded import GeneratorPair, rows_of
+
+FOLDED_DB = 85.0
+SEAM_DB = 75.0
+COLUMNS_PER_FRAME = 120
+COLUMNS_PER_ROW = 128 * COLUMNS_PER_FRAME
+EDGE = 20
+"""Columns at each side of a seam."""
+
+
+@pytest.fixture(autouse=True)
+def _inference() -> object:
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="module")
+def pairs() -> dict[int, GeneratorPair]:
+    return {frames: GeneratorPair.random(frames) for frames in (128, 256, 384)}
+
+
+def _both(pair: GeneratorPair, frames: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Hidden values of both, [1, C, valid columns]."""
+    inputs = pair.inputs(frames, seed=seed)
+    expected = pair.over_one_axis(*inputs, frames)
+    found = pair.over_rows(*inputs, rows_of(pair.folding, pair.config.upsample_rates, frames))
+    columns = COLUMNS_PER_FRAME * frames + 1
+    assert torch.all(found[..., columns:] == 0)
+    return expected[..., :columns], found[..., :columns]
+
+
+def _snr(reference: Tensor, candidate: Tensor) -> float:
+    return snr_db(reference=reference.numpy(), candidate=candidate.numpy())
+
+
+def _parts(columns: int) -> dict[str, slice]:
+    """Where folding could show: the beginning, around each seam, the end."""
+    parts = {"beginning": slice(0, EDGE), "end": slice(columns - EDGE, columns)}
+    for seam in range(COLUMNS_PER_ROW + 1, columns, COLUMNS_PER_ROW):
+        parts[f"seam at {seam}"] = slice(seam - EDGE, seam + EDGE)
+    return parts
+
+
+@settings(max_examples=15, deadline=None)
+@given(bucket=st.sampled_from([128, 256, 384]), data=st.data(), seed=st.integers(0, 5))
+def test_equals_the_unfolded_generator_at_every_fill(
+    pairs: dict[int, GeneratorPair], bucket: int, data: st.DataObject, seed: int
+) -> None:
+    frames = data.draw(st.integers(1, bucket))
+    with torch.inference_mode():
+        expected, found = _both(pairs[bucket], frames, seed)
+        assert _snr(expected, found) >= FOLDED_DB
+        for name, part in _parts(expected.shape[-1]).items():
+            assert _snr(expected[..., part], found[..., part]) >= FOLDED_DB, name
+
+
+@pytest.mark.parametrize("frames", [1, 2, 127, 128, 129, 136, 137, 255, 256, 257, 383, 384])
+def test_fills_around_the_seams(pairs: dict[int, GeneratorPair], frames: int) -> None:
+    expected, found = _both(pairs[384], frames)
+    assert _snr(expected, found) >= FOLDED_DB
+    for name, part in _parts(expected.shape[-1]).items():
+        assert _snr(expected[..., part], found[..., part]) >= FOLDED_DB, name
+
+
+def test_beyond_the_receptive_field_no_place_is_worse_than_another() -> None:
+    """With a halo as wide as all kernels reach, only rounding is left, everywhere alike."""
+    expected, found = _both(GeneratorPair.random(384, halo=12), 300)
+    error = (expected - found).abs()
+    parts = _parts(error.shape[-1])
+    rest = torch.ones(error.shape[-1], dtype=torch.bool)
+    for part in parts.values():
+        rest[part] = False
+    for name, part in parts.items():
+        assert error[..., part].max() <= 2.0 * error[..., rest].max(), name
+
+
+def test_the_halo_is_what_makes_it_equal() -> None:
+    """Each step wider is closer; four positions are not enough."""
+    found = {halo: _snr(*_both(GeneratorPair.random(256, halo=halo), 200)) for halo in (4, 6, 8)}
+    assert found[8] >= FOLDED_DB
+    assert found[4] < FOLDED_DB - 10
+    assert found[4] < found[6] < found[8]
+
+
+# what each mask is for
+
+Fault = Callable[[pytest.MonkeyPatch, list[Rows]], list[Rows]]
+
+
+def _all_valid(_: pytest.MonkeyPatch, at: list[Rows]) -> list[Rows]:
+    return [r._replace(valid=torch.ones_like(r.valid)) for r in at]
+
+
+def _last_valid(_: pytest.MonkeyPatch, at: list[Rows]) -> list[Rows]:
+    return [at[0], at[1]._replace(valid=torch.ones_like(at[1].valid))]
+
+
+def _first_valid(_: pytest.MonkeyPatch, at: list[Rows]) -> list[Rows]:
+    return [at[0]._replace(valid=torch.ones_like(at[0].valid)), at[1]]
+
+
+def _neighbours_count(_: pytest.MonkeyPatch, at: list[Rows]) -> list[Rows]:
+    return [r._replace(own=r.valid) for r in at]
+
+
+def _padding_counts(_: pytest.MonkeyPatch, at: list[Rows]) -> list[Rows]:
+    return [r._replace(own=torch.ones_like(r.own)) for r in at]
+
+
+def _share_of_the_bucket(_: pytest.MonkeyPatch, at: list[Rows]) -> list[Rows]:
+    return [r._replace(share=torch.full_like(r.share, 1.0 / r.own.shape[2])) for r in at]
+
+
+def _one_frame_more(_: pytest.MonkeyPatch, at: list[Rows]) -> list[Rows]:
+    return [r._replace(valid=torch.nn.functional.pad(r.valid, (1, 0))[..., :-1]) for r in at]
+
+
+def _no_reflection(patch: pytest.MonkeyPatch, at: list[Rows]) -> list[Rows]:
+    patch.setattr(folded_generator, "_reflected", lambda x, _folding, _start: x)
+    return at
+
+
+def _reflection_in_every_row(patch: pytest.MonkeyPatch, at: list[Rows]) -> list[Rows]:
+    def reflected(x: Tensor, _folding: Folding, start: int) -> Tensor:
+        mirrored = x[..., start + 1 : start + 2]
+        return torch.cat([x[..., : start - 1], mirrored, x[..., start:]], dim=3)
+
+    patch.setattr(folded_generator, "_reflected", reflected)
+    return at
+
+
+FAULTS: Sequence[Fault] = (
+    _all_valid,
+    _first_valid,
+    _last_valid,
+    _neighbours_count,
+    _padding_counts,
+    _share_of_the_bucket,
+    _one_frame_more,
+    _no_reflection,
+    _reflection_in_every_row,
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_without_any_one_mask_it_is_another_network(
+    pairs: dict[int, GeneratorPair], monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    pair, frames = pairs[256], 150
+    inputs = pair.inputs(frames)
+    columns = COLUMNS_PER_FRAME * frames + 1
+    expected = pair.over_one_axis(*inputs, frames)[..., :columns]
+    at = fault(monkeypatch, rows_of(pair.folding, pair.config.upsample_rates, frames))
+    found = pair.over_rows(*inputs, at)[..., :columns]
+    assert _snr(expected, found) < FOLDED_DB - 10
+
+
+@pytest.mark.parametrize("branch", ["resblocks", "noise_res"])
+def test_each_branch_needs_its_mask(
+    pairs: dict[int, GeneratorPair], monkeypatch: pytest.MonkeyPatch, branch: str
+) -> None:
+    """What stands behind the end must not reach the convolutions of one branch alone."""
+    pair = pairs[256]
+    for module in getattr(pair.folded, branch):
+        monkeypatch.setattr(module, "forward", _blind(module.forward))
+    assert _snr(*_both_unchecked(pair, 150)) < FOLDED_DB - 10
+
+
+def _blind(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def block(x: Tensor, styles: Styles, rows: Rows) -> Tensor:
+        return forward(x, styles, rows._replace(valid=torch.ones_like(rows.valid)))
+
+    return block
+
+
+def _both_unchecked(pair: GeneratorPair, frames: int) -> tuple[Tensor, Tensor]:
+    inputs = pair.inputs(frames)
+    columns = COLUMNS_PER_FRAME * frames + 1
+    at = rows_of(pair.folding, pair.config.upsample_rates, frames)
+    expected = pair.over_one_axis(*inputs, frames)[..., :columns]
+    return expected, pair.over_rows(*inputs, at)[..., :columns]
+
+
+# styles
+
+
+def test_each_adain_has_its_own_style(pairs: dict[int, GeneratorPair]) -> None:
+    pair = pairs[128]
+    found = number(pair.folded)
+    ends = [norm.offset + norm.channels for _, norm in found]
+    assert [norm.offset for _, norm in found] == [0, *ends[:-1]]
+    assert ends[-1] == pair.styles.channels
+    style = torch.randn(1, 6)
+    styles = pair.styles(style)
+    for name, norm in found:
+        gamma, beta = pair.whole.get_submodule(f"{name}.fc")(style).chunk(2, dim=1)
+        mine = slice(norm.offset, norm.offset + norm.channels)
+        torch.testing.assert_close(styles.scale[0, mine, 0, 0], 1.0 + gamma[0])
+        torch.testing.assert_close(styles.shift[0, mine, 0, 0], beta[0])
+
+
+def test_swapped_styles_are_another_voice(
+    pairs: dict[int, GeneratorPair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (norm for _, norm in number(pairs[128].folded)[:2])
+    assert first.channels == second.channels
+    a, b = first.offset, second.offset
+    monkeypatch.setattr(first, "offset", b)
+    monkeypatch.setattr(second, "offset", a)
+    assert _snr(*_both_unchecked(pairs[128], 100)) < 60.0
+
+
+# the real weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.8, 1.0])
+def test_real_weights_need_a_halo_of_eight(packaged: Checkpoint, share: float) -> None:
+    frames, pair, inputs, expected = _real(packaged, share)
+    for halo, enough in ((8, True), (4, False)):
+        pair.folding = replace(pair.folding, halo=halo)
+        at = rows_of(pair.folding, pair.config.upsample_rates, frames)
+        found = pair.over_rows(*inputs, at)[..., : expected.shape[-1]]
+        assert (_snr(expected, found) >= FOLDED_DB) == enough, halo
+        if enough:
+            _require_edges(expected, found)
+
+
+def _require_edges(expected: Tensor, found: Tensor) -> None:
+    """The beginning and the end are as good as the rest; a seam as good as declared."""
+    for name, part in _parts(expected.shape[-1]).items():
+        least = FOLDED_DB if "seam" not in name else SEAM_DB
+        assert _snr(expected[..., part], found[..., part]) >= least, name
+
+
+def _real(
+    packaged: Checkpoint, share: float
+) -> tuple[int, GeneratorPair, tuple[Tensor, Tensor, Tensor], Tensor]:
+    """Frames, networks, inputs and expected values of a part of the recipe's sample."""
+    config, phonemes = packaged.config, load_recipe("complete").sample.phonemes
+    phonemes = phonemes[: int(len(phonemes) * share)]
+    network = KokoroCompleteCoreML(packaged, 128, 256, source_noise(0, 256 * 600))
+    ids = Vocabulary.from_config(config).encode(phonemes)
+    input_ids, mask = (torch.from_numpy(v) for v in pad(tuple(ids), 128))
+    row = torch.from_numpy(np.asarray(load_voice("af_heart").row(len(phonemes))))
+    whole, rows = network.decoder.generator, PipelineNetwork(packaged)
+    seen: list[Tensor] = []
+    whole.conv_post.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    at = network.boundaries(input_ids, row, torch.zeros(1, 9), mask, torch.ones(1))
+    frames = int(at.durations.sum())
+    folding = Folding.of(256)
+    pair = GeneratorPair(
+        config.istftnet, 256, whole, rows.generator, rows.generator_styles, folding
+    )
+    inputs = (at.features, at.har, row[:, : config.style_dim])
+    return frames, pair, inputs, seen[0][..., : COLUMNS_PER_FRAME * frames + 1]

@@ -1,0 +1,123 @@
+"""The generator with the real rates and kernels but few channels, folded and not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from kokoro_coreml.config import F0_PER_FRAME, IstftNetConfig, ModelConfig
+from kokoro_coreml.modules.folded.generator import GeneratorRows
+from kokoro_coreml.modules.folded.geometry import Folding
+from kokoro_coreml.modules.folded.norm import Rows
+from kokoro_coreml.modules.folded.styles import StyleProjection
+from kokoro_coreml.modules.folded.upsample import widths
+from kokoro_coreml.modules.generator import GeneratorDeterministic, GeneratorMasks
+from kokoro_coreml.modules.weights import load_translated
+from kokoro_coreml.resources import data_file
+
+STYLE = 6
+CHANNELS = 12
+
+
+def real_config() -> ModelConfig:
+    """The configuration of the 82 M checkpoint."""
+    raw = json.loads(data_file("kokoro-82m.config.json").read_text(encoding="utf-8"))
+    return ModelConfig.from_dict(raw)
+
+
+def few_channels() -> IstftNetConfig:
+    """The real generator's, but for the channels."""
+    return replace(real_config().istftnet, upsample_initial_channel=CHANNELS)
+
+
+def rows_of(folding: Folding, rates: tuple[int, ...], frames: int) -> list[Rows]:
+    """Masks behind each upsampler, as the stage `Source` makes them."""
+    positions, found = torch.full((1, 1, 1, 1), float(F0_PER_FRAME * frames)), []
+    for rate in widths(rates):
+        extra = int(rate == widths(rates)[-1])
+        valid = folding.valid(positions, rate, extra=extra)
+        own = folding.own(valid, rate, extra=extra)
+        share = float(folding.width(rate)) / (positions * rate + extra)
+        found.append(Rows(valid, own, share))
+    return found
+
+
+@dataclass
+class GeneratorPair:
+    """One set of weights, over one axis of time and over rows of it."""
+
+    config: IstftNetConfig
+    frames: int
+    """Of the bucket."""
+    whole: GeneratorDeterministic
+    folded: GeneratorRows
+    styles: StyleProjection
+    folding: Folding
+
+    @classmethod
+    def random(cls, frames: int, *, halo: int | None = None) -> GeneratorPair:
+        """Random weights, the same for every bucket."""
+        config = few_channels()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            whole = GeneratorDeterministic(config, STYLE, frames)
+            for name, value in whole.named_parameters():
+                if ".alpha" in name:
+                    value.data.uniform_(0.5, 2.0)
+        state = {k: v for k, v in whole.state_dict().items() if not k.startswith(_OUTSIDE)}
+        for key in [k for k in state if ".alpha" in k]:
+            state[key.replace(".alpha", ".inverse_alpha")].copy_(1.0 / state[key])
+        folded = GeneratorRows(config)
+        styles = StyleProjection(folded, STYLE)
+        load_translated(folded, {k: v for k, v in state.items() if ".fc." not in k})
+        load_translated(styles, styles.own_state({k: v for k, v in state.items() if ".fc." in k}))
+        folding = Folding.of(frames)
+        folding = folding if halo is None else replace(folding, halo=halo)
+        return cls(config, frames, whole.eval(), folded.eval(), styles.eval(), folding)
+
+    def inputs(self, frames: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Features [1, C, 2 F], spectrum [1, n_fft + 2, columns] and style; 0 where padded."""
+        generator = torch.Generator().manual_seed(seed)
+        masks = self.masks(frames)
+        features = torch.randn(1, CHANNELS, F0_PER_FRAME * self.frames, generator=generator)
+        features[:, :, F0_PER_FRAME * frames :] = 0.0
+        columns = masks.stages[-1].mask.shape[2]
+        har = torch.randn(1, self.config.gen_istft_n_fft + 2, columns, generator=generator)
+        style = torch.randn(1, STYLE, generator=generator) * 0.5
+        return features, har * masks.stages[-1].mask, style
+
+    def masks(self, frames: int) -> GeneratorMasks:
+        """Of the network over one axis."""
+        return self.whole.masks(torch.full((1, 1, 1), float(frames)))
+
+    def over_one_axis(self, features: Tensor, har: Tensor, style: Tensor, frames: int) -> Tensor:
+        """What `conv_post` reads, [1, C, columns]."""
+        seen: list[Tensor] = []
+        hook = self.whole.conv_post.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        self.whole.body(features, style, har, self.masks(frames))
+        hook.remove()
+        return seen[0]
+
+    def over_rows(
+        self,
+        features: Tensor,
+        har: Tensor,
+        style: Tensor,
+        at: list[Rows],
+    ) -> Tensor:
+        """The same by rows, unfolded."""
+        rate = widths(self.config.upsample_rates)[-1]
+        hidden = self.folded(
+            self.folding.fold(features.unsqueeze(2), 1),
+            self.folding.fold(har.unsqueeze(2), rate, extra=1),
+            at,
+            self.styles(style),
+            self.folding,
+        )
+        return torch.nn.functional.leaky_relu(self.folding.unfold(hidden, rate, extra=1), 0.01)
+
+
+_OUTSIDE = ("m_source.", "stft.", "istft.", "conv_post.")
