@@ -85,9 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _wants_json(given: Sequence[str]) -> bool:
-    """Whether standard output is to hold JSON; `verify --json` takes the file to write to."""
+    """Whether standard output is to hold JSON; `verify` and `bench` take the file to write to."""
     command = next((word for word in given if not word.startswith("-")), "")
-    if command != "verify":
+    if command not in ("verify", "bench"):
         return "--json" in given
     return "--json=-" in given or ("--json", "-") in itertools.pairwise(given)
 
