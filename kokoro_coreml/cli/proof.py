@@ -147,7 +147,10 @@ def diff(
     stage: Annotated[
         str | None, typer.Option(help="Stage, package or file name; the only one by default.")
     ] = None,
-    function: Annotated[str, typer.Option(help="Function of a multifunction package.")] = "main",
+    function: Annotated[
+        str | None,
+        typer.Option(help="Function, such as frames_256; that which the words need by default."),
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(help="float32: against the traced module. declared: against float32."),

@@ -1,57 +1,56 @@
-"""Tracing a stage with `torch.jit.trace`, in a fraction of the memory it takes by itself."""
+"""Tracing a stage with `torch.jit.trace`, without computing anything."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from kokoro_coreml.errors import ConversionError
-from kokoro_coreml.memory import large_blocks_returned
-from kokoro_coreml.modules.blocks import AdainResBlk1d, AdaINResBlock1
+from kokoro_coreml.lowering.shapes_only import ShapesOnly, is_hollow
 from kokoro_coreml.stages.types import Stage
-
-SCRATCH_MODULES = (AdaINResBlock1, AdainResBlk1d)
-"""Modules whose intermediate tensors make up most of the network's activations."""
 
 
 def trace(stage: Stage) -> torch.jit.ScriptModule:
     """Trace a stage; `torch.jit.trace` keeps LSTMs whole.
 
-    Inference mode matters: with autograd on, tracing keeps every activation twice. Without it the
-    tracer still keeps each one once, 4.5 GB at 400 frames, though nothing reads them again; those
-    of the residual blocks are given back as soon as a block has returned.
+    A trace of a module of fixed shape depends on shapes alone, so the inputs have no values and
+    nothing is computed of them (`shapes_only`): a bucket of a minute costs what one of a second
+    does. The traced module holds the module's own parameters and buffers.
 
     Raises:
-        ConversionError: the module cannot be traced.
+        ConversionError: the module cannot be traced, or not without values.
     """
-    example = tuple(port.example() for port in stage.inputs)
-    quiet = warnings.catch_warnings()
-    with large_blocks_returned(), torch.inference_mode(), quiet, _frugal(stage.module):
+    shapes = ShapesOnly()
+    with torch.device("meta"):
+        examples = [port.example() for port in stage.inputs]
+    # not inference mode, which hands convolutions on before they are taken apart
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit._trace.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                stage.module, example, check_trace=False, strict=True
-            )
+            with shapes, Numbered():
+                inputs = tuple(map(shapes.hollow, examples))
+                traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+                    stage.module, inputs, check_trace=False, strict=True
+                )
         except (RuntimeError, TypeError, ValueError) as error:
             raise ConversionError(f"{stage}: tracing failed: {error}") from error
     assert isinstance(traced, torch.jit.ScriptModule)
+    _require_values(stage, traced)
     return traced
 
 
-class _Scratch(TorchFunctionMode):
-    """Collects the tensors made while a module of `SCRATCH_MODULES` runs."""
+class Numbered(TorchFunctionMode):
+    """While entered, the tracer numbers values instead of naming them after local variables.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[list[Tensor]] = []
+    A local variable may be called what an output is called, and a package gives that name to the
+    output alone. The tracer looks for the variable in the frame that called PyTorch: this one.
+    """
 
     def __torch_function__(
         self,
@@ -60,40 +59,15 @@ class _Scratch(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if self.open:
-            self.open[-1].extend(_tensors(result))
-        return result
-
-    def enter(self, _module: nn.Module, _inputs: Any) -> None:
-        self.open.append([])
-
-    def leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        kept = {_address(t) for t in (*_tensors(inputs), *_tensors(output), *module.parameters())}
-        for tensor in self.open.pop():
-            if _address(tensor) not in kept:
-                tensor.untyped_storage().resize_(0)
+        return func(*args, **(kwargs or {}))
 
 
-@contextmanager
-def _frugal(module: nn.Module) -> Iterator[None]:
-    scratch = _Scratch()
-    hooks = []
-    for child in module.modules():
-        if isinstance(child, SCRATCH_MODULES):
-            hooks.append(child.register_forward_pre_hook(scratch.enter))
-            hooks.append(child.register_forward_hook(scratch.leave))
-    try:
-        with scratch:
-            yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+def _require_values(stage: Stage, traced: torch.jit.ScriptModule) -> None:
+    """Refuse a trace that took something computed from the inputs for a constant."""
+    graph = traced.inlined_graph  # owns its nodes
+    for node in graph.findAllNodes("prim::Constant"):  # type: ignore[attr-defined]
+        if any(map(is_hollow, tree_leaves(node.output().toIValue()))):
+            raise ConversionError(
+                f"{stage}: tracing failed: what was computed at {node.sourceRange()} was taken "
+                "for a constant; it must come from the inputs by operators that are traced"
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from kokoro_coreml.parity.packages import Said, say
 from kokoro_coreml.parity.results import DeviceUse, PackageTiming
 from kokoro_coreml.parity.trials import Trial
 from kokoro_coreml.progress import Reporter
+from kokoro_coreml.recipe import Bucket
 from kokoro_coreml.synthesis import Shape
 
 
@@ -26,6 +27,7 @@ class Device:
     compiled: Path
     """Folder for compiled packages, shared by all compute units."""
     reporter: Reporter
+    shapes: Mapping[Bucket, Shape]
     said: list[Said] = field(default_factory=list)
     timings: list[PackageTiming] = field(default_factory=list)
     uses: list[DeviceUse] = field(default_factory=list)
@@ -39,8 +41,9 @@ class Device:
             CoreMLError: a package could not even be loaded; the cause is named.
         """
         units = self.compute_units
-        for shape in dict.fromkeys(trial.shape for trial in trials):
-            mine = [trial for trial in trials if trial.shape == shape]
+        for bucket in dict.fromkeys(trial.bucket for trial in trials):
+            shape = self.shapes[bucket]
+            mine = [trial for trial in trials if trial.bucket == bucket]
             title = f"coreml = upstream: {shape} on {units}"
             with (
                 self.reporter.step(title, len(mine)) as one,
@@ -58,26 +61,34 @@ class Device:
                     self.reporter.note(f"no device plan: {error}")
 
     def _time(self, shape: Shape, backend: CoreMLWorker) -> None:
-        self.timings.append(
-            PackageTiming(
-                package=shape.package.name,
-                function=shape.function,
-                compute_units=self.compute_units,
-                load_seconds=backend.load_seconds,
-                run_seconds=tuple(round(s, 4) for s in backend.run_seconds),
-                eager_seconds=(),
-            )
-        )
+        self.timings.append(timing_of(shape.package.name, backend))
 
     def _plan(self, shape: Shape, plan: ComputePlan) -> None:
-        self.uses += [
-            DeviceUse(
-                package=shape.package.name,
-                function=shape.function,
-                compute_units=self.compute_units,
-                device=share.device or "unknown",
-                operations=share.operations,
-                cost=share.cost_share or 0.0,
-            )
-            for share in plan.summary()
-        ]
+        self.uses += uses_of(shape.package.name, shape.function, self.compute_units, plan)
+
+
+def timing_of(package: str, backend: CoreMLWorker) -> PackageTiming:
+    """Load and run times of one function that Core ML ran."""
+    return PackageTiming(
+        package=package,
+        function=backend.function,
+        compute_units=backend.compute_units,
+        load_seconds=backend.load_seconds,
+        run_seconds=tuple(round(s, 4) for s in backend.run_seconds),
+        eager_seconds=(),
+    )
+
+
+def uses_of(package: str, function: str, units: str, plan: ComputePlan) -> list[DeviceUse]:
+    """Where Core ML means to run the operations of one function."""
+    return [
+        DeviceUse(
+            package=package,
+            function=function,
+            compute_units=units,
+            device=share.device or "unknown",
+            operations=share.operations,
+            cost=share.cost_share or 0.0,
+        )
+        for share in plan.summary()
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from kokoro_coreml.parity.results import Check, Leg, StageResult, Threshold, Verdict, finite
 
@@ -102,3 +102,25 @@ def merged(legs: Sequence[Leg]) -> list[Leg]:
         seconds = round(sum(leg.seconds for leg in same), 3)
         together.append(Leg(name, worst, checks, seconds, detail))
     return together
+
+
+def whole(legs: Sequence[Leg], due: Sequence[str]) -> list[Leg]:
+    """One leg per name; one that is due and was not reached has failed."""
+    present = {leg.name for leg in legs}
+    return merged([*legs, *(judged(n, [], 0.0, error="was lost") for n in due if n not in present)])
+
+
+def all_good(legs: Sequence[Leg], *, needed: str, excused: Collection[str]) -> bool:
+    """The verdict over all legs.
+
+    Args:
+        legs: one per name.
+        needed: the leg without which nothing was shown of the package itself.
+        excused: legs that were not run because there was nothing for them to do.
+    """
+    ran = {leg.name: leg.verdict for leg in legs}
+    good = all(
+        verdict in ("passed", "waived") or (verdict == "not run" and name in excused)
+        for name, verdict in ran.items()
+    )
+    return good and ran[needed] == "passed"

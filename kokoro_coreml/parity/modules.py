@@ -145,7 +145,7 @@ def padded_against_exact(
         "bucket_snr_db": _snr(steady.spoken.audio, padded.spoken.audio),
         "padding_peak": padding_peak(padded.spoken.padding),
     }
-    sharp = trial.shape.bucket.frames % STEADY == 0
+    sharp = trial.bucket.frames % STEADY == 0
     wanted = [m for m in judge.of_leg(PADDED_EXACT) if sharp or m != "bucket_snr_db"]
     checks = judge.checks(PADDED_EXACT, case, metrics, only=wanted)
     stages: list[StageResult] = []
@@ -155,7 +155,7 @@ def padded_against_exact(
             judge.stage(PADDED_EXACT, name, case, _snr(theirs[name], ours[name]), "bucket_snr_db")
             for name in theirs
         ]
-    detail = f"case {case}, {exact_bucket(trial)} in {trial.shape.bucket}"
+    detail = f"case {case}, {exact_bucket(trial)} in {trial.bucket}"
     if not sharp:
         detail += f"; its frames are no multiple of {STEADY}, so modules were not compared"
     seconds = time.perf_counter() - began

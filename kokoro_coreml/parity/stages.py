@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from kokoro_coreml.config import F0_PER_FRAME, ModelConfig
 from kokoro_coreml.modules.complete import Boundaries
 from kokoro_coreml.parity.metrics import snr_db
-from kokoro_coreml.parity.reference import InjectedNoise, Reference
+from kokoro_coreml.parity.reference import InjectedNoise, Noise, Reference
 from kokoro_coreml.synthesis import Utterance
 
 TAPS = Boundaries._fields
@@ -111,7 +111,7 @@ def _found(exact: _Exact) -> dict[str, Tensor]:
         "energy": at.energy,
         "text_encoder": at.text,
         "decoder": at.features,
-        "source": _complex(at.har),
+        "source": as_complex(at.har),
         "generator": at.spectrum,
         "istft": at.audio.reshape(1, -1),
     }
@@ -147,41 +147,90 @@ def _frames(model: Any, exact: _Exact) -> Iterator[tuple[str, Tensor]]:
     f0, energy = model.predictor.F0Ntrain(at.en, exact.style)
     yield "f0", f0
     yield "energy", energy
+    yield "decoder", decoder_features(model.decoder, at.asr, at.f0, at.energy, exact.timbre)
+
+
+def decoder_features(
+    decoder: Any, asr: Tensor, f0: Tensor, energy: Tensor, timbre: Tensor
+) -> Tensor:
+    """What upstream's decoder hands to its generator, [1, 512, 2 F]."""
     features: list[Tensor] = []
 
     def seen(x: Tensor, *_: Tensor) -> Tensor:
         features.append(x)
         return x
 
-    with _replaced(model.decoder.generator, "forward", seen):
-        model.decoder(at.asr, at.f0, at.energy, exact.timbre)
-    yield "decoder", features[0]
+    with _replaced(decoder.generator, "forward", seen):
+        decoder(asr, f0, energy, timbre)
+    return features[0]
+
+
+class Generated(NamedTuple):
+    """What upstream's generator made of a given source."""
+
+    har: Tensor
+    """Its own source's magnitude and phase, which were not used."""
+    hidden: Tensor
+    """What `conv_post` read."""
+    spectrum: Tensor
+    """What `conv_post` gave."""
+
+
+def run_on_source(
+    generator: Any, run: Callable[[], Any], har: Tensor, noise: Noise
+) -> tuple[Generated, Any]:
+    """Run upstream with its source's spectrum replaced.
+
+    Args:
+        generator: upstream's.
+        run: calls it, or the decoder around it.
+        har: magnitude and phase to use, [1, n_fft + 2, columns].
+        noise: of its own source.
+
+    Returns:
+        What went on inside, and what `run` returned.
+    """
+    bins = har.shape[1] // 2
+    own: list[Tensor] = []
+    post: list[tuple[Tensor, Tensor]] = []
+    transform = generator.stft.transform
+
+    def given(signal: Tensor) -> tuple[Tensor, Tensor]:
+        own.append(torch.cat(transform(signal), dim=1))
+        return har[:, :bins], har[:, bins:]
+
+    hook = generator.conv_post.register_forward_hook(
+        lambda _module, inputs, output: post.append((inputs[0], output))
+    )
+    try:
+        with _replaced(generator.stft, "transform", given), InjectedNoise(noise):
+            result = run()
+    finally:
+        hook.remove()
+    return Generated(own[0], *post[0]), result
+
+
+def spectral_head(generator: Any, spectrum: Tensor) -> Tensor:
+    """Upstream's audio of what `conv_post` gave, [1, samples]."""
+    bins = spectrum.shape[1] // 2
+    audio: Tensor = generator.stft.inverse(
+        torch.exp(spectrum[:, :bins]), torch.sin(spectrum[:, bins:])
+    )
+    return audio.reshape(1, -1)
 
 
 def _generator(generator: Any, exact: _Exact, noise: Tensor) -> Iterator[tuple[str, Tensor]]:
     at = exact.at
-    bins = at.har.shape[1] // 2
-    spectra: list[Tensor] = []
-    transform = generator.stft.transform
-
-    def ours(signal: Tensor) -> tuple[Tensor, Tensor]:
-        spectra.append(torch.cat(transform(signal), dim=1))
-        return at.har[:, :bins], at.har[:, bins:]
-
-    hook = generator.conv_post.register_forward_hook(lambda *given: spectra.append(given[2]))
-    try:
-        with _replaced(generator.stft, "transform", ours), InjectedNoise(noise):
-            generator(at.features, exact.timbre, at.f0)
-    finally:
-        hook.remove()
-    yield "source", _complex(spectra[0])
-    yield "generator", spectra[1]
-    head = at.spectrum
-    audio = generator.stft.inverse(torch.exp(head[:, :bins]), torch.sin(head[:, bins:]))
-    yield "istft", audio.reshape(1, -1)
+    made, _ = run_on_source(
+        generator, lambda: generator(at.features, exact.timbre, at.f0), at.har, noise
+    )
+    yield "source", as_complex(made.har)
+    yield "generator", made.spectrum
+    yield "istft", spectral_head(generator, at.spectrum)
 
 
-def _complex(har: Tensor) -> Tensor:
+def as_complex(har: Tensor) -> Tensor:
+    """Real and imaginary parts of magnitude and phase: pi and -pi are the same phase."""
     magnitude, phase = har.chunk(2, dim=1)
     return torch.cat([magnitude * torch.cos(phase), magnitude * torch.sin(phase)], dim=1)
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from kokoro_coreml.errors import ParityError
-from kokoro_coreml.parity.results import Better, Threshold
+from kokoro_coreml.parity import bounds
+from kokoro_coreml.parity.bounds import DURATIONS, LENGTH, SILENT_PADDING, Bound
+from kokoro_coreml.parity.results import Threshold
 from kokoro_coreml.recipe import Thresholds
 
 REWRITE_UPSTREAM = "rewrite = upstream"
@@ -38,38 +40,15 @@ LEGS = (
 YARDSTICK_MARGIN = "snr_above_yardstick_db"
 """Audio SNR of a case less that of upstream's own two runs of it."""
 
-_Bound = tuple[str, float, Better, str]
-
-_DURATIONS: _Bound = (
-    "duration_errors",
-    0.0,
-    "lower",
-    "one frame more or less moves all that follows",
-)
-
-_LENGTH: _Bound = (
-    "length_difference_samples",
-    0.0,
-    "lower",
-    "the length is the sum of the durations",
-)
-
-_SILENT_PADDING: _Bound = (
-    "padding_peak",
-    0.0,
-    "lower",
-    "the last operation is a product with the mask, so what is left is a fault",
-)
-
-_REWRITE: tuple[_Bound, ...] = (
+_REWRITE: tuple[Bound, ...] = (
     (
         "module_snr_db",
         90.0,
         "higher",
         "fed the same inputs, a module makes the same sums in another order: 112 dB was measured",
     ),
-    _DURATIONS,
-    _LENGTH,
+    DURATIONS,
+    LENGTH,
     (
         "exact_snr_db",
         30.0,
@@ -85,8 +64,8 @@ _REWRITE: tuple[_Bound, ...] = (
     ),
 )
 
-_PADDED: tuple[_Bound, ...] = (
-    _DURATIONS,
+_PADDED: tuple[Bound, ...] = (
+    DURATIONS,
     (
         "padded_snr_db",
         30.0,
@@ -101,11 +80,11 @@ _PADDED: tuple[_Bound, ...] = (
         "higher",
         "between lengths that are multiples of 16 frames nothing flips: 115 dB was measured",
     ),
-    _SILENT_PADDING,
+    SILENT_PADDING,
 )
 
-_TRACED: tuple[_Bound, ...] = (
-    _DURATIONS,
+_TRACED: tuple[Bound, ...] = (
+    DURATIONS,
     (
         "traced_snr_db",
         120.0,
@@ -114,8 +93,8 @@ _TRACED: tuple[_Bound, ...] = (
     ),
 )
 
-_PACKAGE_REWRITE: tuple[_Bound, ...] = (
-    _DURATIONS,
+_PACKAGE_REWRITE: tuple[Bound, ...] = (
+    DURATIONS,
     (
         "rewrite_snr_db",
         90.0,
@@ -135,12 +114,12 @@ _PACKAGE_REWRITE: tuple[_Bound, ...] = (
         "higher",
         "the last 50 ms likewise: 99.8 dB was measured; 20 ms of zeros leave 28 dB or less",
     ),
-    _SILENT_PADDING,
+    SILENT_PADDING,
 )
 
-_AUDIO_FLOAT32: tuple[_Bound, ...] = (
-    _DURATIONS,
-    _LENGTH,
+_AUDIO_FLOAT32: tuple[Bound, ...] = (
+    DURATIONS,
+    LENGTH,
     (
         "audio_snr_db",
         35.0,
@@ -168,7 +147,7 @@ _AUDIO_FLOAT32: tuple[_Bound, ...] = (
     ),
 )
 
-_AUDIO_FLOAT16: tuple[_Bound, ...] = (
+_AUDIO_FLOAT16: tuple[Bound, ...] = (
     (
         "suite_duration_errors_percent",
         0.1,
@@ -202,7 +181,7 @@ _AUDIO_FLOAT16: tuple[_Bound, ...] = (
     ),
 )
 
-_AUDIO_ALWAYS: tuple[_Bound, ...] = (
+_AUDIO_ALWAYS: tuple[Bound, ...] = (
     (
         YARDSTICK_MARGIN,
         10.0,
@@ -236,12 +215,12 @@ _AUDIO_ALWAYS: tuple[_Bound, ...] = (
         "full scale (-59 dB); -125 dB was measured",
     ),
     ("tail_error_db", -60.0, "lower", "as the opening; -82 dB was measured"),
-    _SILENT_PADDING,
+    SILENT_PADDING,
 )
 
 _ON_A_DEVICE = "; as in the executor, not yet measured on a Mac"
 
-_WORDS: tuple[_Bound, ...] = (
+_WORDS: tuple[Bound, ...] = (
     (
         "word_errors",
         0.0,
@@ -252,13 +231,14 @@ _WORDS: tuple[_Bound, ...] = (
 
 
 def thresholds_for(
-    precision: str, recipe_thresholds: Thresholds | None = None
+    precision: str, recipe_thresholds: Thresholds | None = None, cut: str = "complete"
 ) -> tuple[Threshold, ...]:
     """Return the bounds of every leg for packages of one precision.
 
     Args:
         precision: `float32`, or `float16` for packages that declare half precision anywhere.
         recipe_thresholds: of the bundle's recipe; where one is stricter, it is the bound.
+        cut: of the bundle's packages, `complete` or `pipeline`.
 
     Raises:
         ParityError: the precision is unknown.
@@ -266,7 +246,13 @@ def thresholds_for(
     audio = {"float32": _AUDIO_FLOAT32, "float16": _AUDIO_FLOAT16}.get(precision)
     if audio is None:
         raise ParityError(f"no thresholds for precision {precision!r}; known: float32, float16")
-    legs: Mapping[str, tuple[_Bound, ...]] = {
+    legs = _pipeline(precision) if cut == "pipeline" else _complete(audio)
+    found = [Threshold(m, leg, b, better, r) for leg in legs for m, b, better, r in legs[leg]]
+    return tuple(_stricter(threshold, recipe_thresholds) for threshold in found)
+
+
+def _complete(audio: tuple[Bound, ...]) -> Mapping[str, tuple[Bound, ...]]:
+    return {
         REWRITE_UPSTREAM: _REWRITE,
         PADDED_EXACT: _PADDED,
         TRACED_EAGER: _TRACED,
@@ -275,8 +261,26 @@ def thresholds_for(
         COREML_UPSTREAM: tuple(_on_a_device((*audio, *_AUDIO_ALWAYS))),
         WORDS: _WORDS,
     }
-    found = [Threshold(m, leg, b, better, r) for leg in legs for m, b, better, r in legs[leg]]
-    return tuple(_stricter(threshold, recipe_thresholds) for threshold in found)
+
+
+def _pipeline(precision: str) -> Mapping[str, tuple[Bound, ...]]:
+    """As `_complete`, with the bounds that a pipeline is judged by in addition or instead."""
+    if precision == "float32":
+        # what float32 can reach against upstream is bounded as `FLOAT32_SNR`
+        plain = [b for b in _AUDIO_FLOAT32 if b[0] != "audio_snr_db"]
+        audio = (*plain, *bounds.PIPELINE_FLOAT32)
+    else:
+        audio = (*_AUDIO_FLOAT16, *bounds.PIPELINE_FLOAT16)
+    audio = tuple(dict.fromkeys((*audio, *_AUDIO_ALWAYS)))
+    return {
+        REWRITE_UPSTREAM: bounds.PIPELINE_REWRITE,
+        PADDED_EXACT: bounds.PIPELINE_PADDED,
+        TRACED_EAGER: bounds.PIPELINE_TRACED,
+        PACKAGE_REWRITE: bounds.PIPELINE_PACKAGE,
+        PACKAGE_UPSTREAM: audio,
+        COREML_UPSTREAM: tuple(_on_a_device(audio)),
+        WORDS: _WORDS,
+    }
 
 
 def of_leg(thresholds: tuple[Threshold, ...], leg: str) -> dict[str, Threshold]:
@@ -291,7 +295,7 @@ def of_leg(thresholds: tuple[Threshold, ...], leg: str) -> dict[str, Threshold]:
     return found
 
 
-def _on_a_device(bounds: tuple[_Bound, ...]) -> Iterator[_Bound]:
+def _on_a_device(bounds: tuple[Bound, ...]) -> Iterator[Bound]:
     for metric, bound, better, reason in bounds:
         yield metric, bound, better, reason + _ON_A_DEVICE
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from kokoro_coreml.checkpoint import Checkpoint
 from kokoro_coreml.errors import PhonemeError
 from kokoro_coreml.manifest import Manifest
-from kokoro_coreml.parity.reference import Reference, ReferenceSpeech, upstream_inputs
+from kokoro_coreml.parity.reference import Noise, Reference, ReferenceSpeech, upstream_inputs
 from kokoro_coreml.parity.suite import Suite, SuiteCase, suite_voice
 from kokoro_coreml.progress import Reporter
-from kokoro_coreml.synthesis import Shape, Utterance
+from kokoro_coreml.recipe import Bucket
+from kokoro_coreml.synthesis import Utterance
 from kokoro_coreml.vocabulary import Vocabulary
 from kokoro_coreml.voices import VoicePack
 
@@ -34,7 +36,8 @@ class Trial:
     reference: ReferenceSpeech
     again: ReferenceSpeech
     """Upstream under another noise."""
-    shape: Shape
+    bucket: Bucket
+    """The smallest that holds it."""
 
     @property
     def frames(self) -> int:
@@ -50,6 +53,19 @@ class Skipped:
     reason: str
 
 
+class Fitting(Protocol):
+    """What a trial must know of the bundle's cut."""
+
+    @property
+    def buckets(self) -> Sequence[Bucket]:
+        """Every shape the bundle can be run at, from the quickest to the slowest."""
+        ...
+
+    def noise(self, seed: int) -> Noise:
+        """Upstream's noise that is the same as the bundle's of a seed."""
+        ...
+
+
 class Trials:
     """Prepares cases one by one."""
 
@@ -58,13 +74,22 @@ class Trials:
         manifest: Manifest,
         checkpoint: Checkpoint,
         reference: Reference,
-        shapes: Sequence[Shape],
+        cut: Fitting,
         voices: Path,
         reporter: Reporter,
     ) -> None:
-        """`voices`: the bundle's folder of voice packs, for names the suites do not bring."""
+        """Bind.
+
+        Args:
+            manifest: of the bundle.
+            checkpoint: the weights.
+            reference: upstream.
+            cut: gives buckets, from the quickest to the slowest, and upstream's noise.
+            voices: the bundle's folder of voice packs, for names the suites do not bring.
+            reporter: told of every case.
+        """
         self.manifest, self.checkpoint, self.reference = manifest, checkpoint, reference
-        self.shapes, self.folder, self.reporter = shapes, voices, reporter
+        self.cut, self.folder, self.reporter = cut, voices, reporter
         limit = min(manifest.max_phonemes, checkpoint.config.max_phonemes)
         self.vocabulary = Vocabulary(checkpoint.config.vocab, limit)
 
@@ -90,23 +115,22 @@ class Trials:
             ids = self.vocabulary.encode(case.phonemes)
         except PhonemeError as error:
             raise PhonemeError(f"case '{case.id}': {error}") from error
-        if not any(s.bucket.tokens >= len(ids) for s in self.shapes):
+        if not any(bucket.tokens >= len(ids) for bucket in self.cut.buckets):
             return Skipped(case, f"needs {len(ids)} tokens")
         upstream_ids, row = upstream_inputs(self.checkpoint.config, case.phonemes, voice)
         seed = self.manifest.noise.seed
-        first = self.reference.speak(upstream_ids, row, noise=seed, speed=case.speed)
+        noise, other = self.cut.noise(seed), self.cut.noise(seed + OTHER_NOISE)
+        first = self.reference.speak(upstream_ids, row, noise=noise, speed=case.speed)
         frames = int(first.durations.sum())
-        shape = self._fit(len(ids), frames)
-        if shape is None:
+        bucket = self._fit(len(ids), frames)
+        if bucket is None:
             return Skipped(case, f"needs {len(ids)} tokens and {frames} frames")
-        again = self.reference.speak(upstream_ids, row, noise=seed + OTHER_NOISE, speed=case.speed)
+        again = self.reference.speak(upstream_ids, row, noise=other, speed=case.speed)
         utterance = Utterance(tuple(ids), voice.row(len(case.phonemes)), case.speed)
-        return Trial(case, utterance, tuple(upstream_ids), row, first, again, shape)
+        return Trial(case, utterance, tuple(upstream_ids), row, first, again, bucket)
 
-    def _fit(self, tokens: int, frames: int) -> Shape | None:
-        fitting = (
-            s for s in self.shapes if s.bucket.tokens >= tokens and s.bucket.frames >= frames
-        )
+    def _fit(self, tokens: int, frames: int) -> Bucket | None:
+        fitting = (b for b in self.cut.buckets if b.tokens >= tokens and b.frames >= frames)
         return next(fitting, None)
 
     def _voice(self, case: SuiteCase) -> VoicePack:

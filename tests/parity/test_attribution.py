@@ -43,7 +43,7 @@ def body():
     torch.manual_seed(0)
     module = Body().eval().requires_grad_(False)
     ports = (Port("x", "float32", (1, 4, 9), "in"),), (Port("y", "float32", (1, 9, 5), "out"),)
-    return Stage("Body", module, Bucket(3, 1), *ports)
+    return Stage("Body", module, 3, 1, *ports)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def graph(body):
 @pytest.fixture(scope="module")
 def saved(body, tmp_path_factory):
     path = tmp_path_factory.mktemp("attribution") / "Body.mlpackage"
-    lower(trace(body), body, load_recipe("complete").target, path)
+    lower(trace(body), body, load_recipe("complete").build("Body"), path)
     return path
 
 

@@ -139,21 +139,36 @@ def bounds(thresholds: tuple[Threshold, ...], metric: str) -> set[float]:
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Thresholds)])
 def test_a_recipe_can_ask_for_more_and_never_for_less(field: str) -> None:
-    default = bounds(thresholds_for("float32"), field)
+    cut = "pipeline" if field == "half_rewrite_snr_db" else "complete"
+    default = bounds(thresholds_for("float32", None, cut), field)
     assert default
     recipe = load_recipe("complete").parity
     more, less = (0.01, 50.0) if field == "log_spectral_distance_db" else (140.0, 0.0)
     stricter = dataclasses.replace(recipe, **{field: more})
     looser = dataclasses.replace(recipe, **{field: less})
-    assert bounds(thresholds_for("float32", stricter), field) == {more}
-    assert bounds(thresholds_for("float32", looser), field) == default
-    asked = [t for t in thresholds_for("float32", stricter) if t.metric == field]
+    assert bounds(thresholds_for("float32", stricter, cut), field) == {more}
+    assert bounds(thresholds_for("float32", looser, cut), field) == default
+    asked = [t for t in thresholds_for("float32", stricter, cut) if t.metric == field]
     assert all(t.reason.startswith("asked for by the recipe") for t in asked)
 
 
 def test_the_recipe_of_the_project_changes_no_bound() -> None:
     found = thresholds_for("float32", load_recipe("complete").parity)
     assert found == thresholds_for("float32")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_pipeline_is_judged_by_what_the_package_adds(precision: str) -> None:
+    """Beside float32, whose own distance from upstream no package can undo, and on one source."""
+    found = of_leg(thresholds_for(precision, None, "pipeline"), PACKAGE_UPSTREAM)
+    assert found["float32_snr_db"].bound == 30.0
+    assert found["same_source_snr_db"].bound == 45.0
+    assert ("loss_db" in found) == (precision == "float16")
+    assert ("audio_snr_db" in found) == (precision == "float16")
+    complete = of_leg(thresholds_for(precision), PACKAGE_UPSTREAM)
+    assert {m: t.bound for m, t in found.items() if m in complete} == {
+        m: t.bound for m, t in complete.items() if m in found
+    }
 
 
 def test_an_unknown_precision_or_leg_is_refused() -> None:

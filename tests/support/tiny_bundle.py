@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from kokoro_coreml.parity.request import EVERY_LEG, Request
 from kokoro_coreml.parity.results import Report, Threshold
 from kokoro_coreml.parity.thresholds import thresholds_for
 from kokoro_coreml.parity.verification import verify
-from kokoro_coreml.recipe import Bucket, load_recipe
+from kokoro_coreml.recipe import TOKEN_STAGES, Bucket, load_recipe
 from kokoro_coreml.resources import recipes_folder
 from kokoro_coreml.stages import complete_stage
 from tests.support.tiny import tiny_checkpoint, tiny_config
@@ -44,6 +44,22 @@ RECIPE = {
     "rewrite_snr_db": "45.0",
     "bucket_snr_db": "20.0",
     "log_spectral_distance_db": "1.5",
+}
+
+PIPELINE_TOKENS, PIPELINE_FRAMES = (24, 32), (128, 256)
+
+PIPELINE_RECIPE = {
+    "name": '"tiny-pipeline"',
+    "bundle": '"tiny-pipeline"',
+    "tokens": str(list(PIPELINE_TOKENS)),
+    "frames": str(list(PIPELINE_FRAMES)),
+    "phonemes": f'"{PHONEMES}"',
+    "module_snr_db": "60.0",
+    "audio_snr_db": "5.0",
+    "rewrite_snr_db": "45.0",
+    "half_rewrite_snr_db": "35.0",
+    "bucket_snr_db": "20.0",
+    "log_spectral_distance_db": "3.0",
 }
 
 LOOSE = {
@@ -69,6 +85,21 @@ LOOSE = {
 def tiny_thresholds() -> tuple[Threshold, ...]:
     """The named thresholds with the audio's loosened."""
     return tuple(replace(t, bound=LOOSE.get(t.metric, t.bound)) for t in thresholds_for("float32"))
+
+
+PIPELINE_LOOSE = {
+    "rewrite_snr_db": 80.0,
+    "float32_snr_db": 10.0,
+    "loss_db": 40.0,
+}
+"""Further bounds for the tiny pipeline; those on stages stay as they are."""
+
+
+def pipeline_thresholds(precision: str) -> tuple[Threshold, ...]:
+    """The named thresholds of a pipeline with the audio's loosened."""
+    loose = LOOSE | PIPELINE_LOOSE
+    found = thresholds_for(precision, None, "pipeline")
+    return tuple(replace(t, bound=loose.get(t.metric, t.bound)) for t in found)
 
 
 def write_checkpoint(folder: Path) -> Path:
@@ -104,10 +135,10 @@ speed = 1.5
     return path
 
 
-def convert_tiny(folder: Path) -> Path:
-    """Convert the tiny network; returns the bundle."""
-    text = (recipes_folder() / "complete.toml").read_text(encoding="utf-8")
-    for key, value in RECIPE.items():
+def convert_tiny(folder: Path, name: str = "complete", recipe: Mapping[str, str] = RECIPE) -> Path:
+    """Convert the tiny network by a recipe with some keys changed; returns the bundle."""
+    text = (recipes_folder() / f"{name}.toml").read_text(encoding="utf-8")
+    for key, value in recipe.items():
         text, found = re.subn(rf"(?m)^{key} = .*$", lambda _, k=key, v=value: f"{k} = {v}", text)
         assert found == 1
     path = folder / "tiny.toml"
@@ -117,13 +148,15 @@ def convert_tiny(folder: Path) -> Path:
     return folder / "bundle"
 
 
-def changed_copy(bundle: Path, target: Path, change: Callable[[Any, Path], None]) -> Path:
-    """Copy a bundle, change its package, and seal it again as if nothing were.
+def changed_copy(
+    bundle: Path, target: Path, change: Callable[[Any, Path], None], package: str = PACKAGE
+) -> Path:
+    """Copy a bundle, change one package, and seal it again as if nothing were.
 
     `change` takes the parsed model, and the path of the weight file.
     """
     shutil.copytree(bundle, target)
-    folder = target / PACKAGE / "Data" / "com.apple.CoreML"
+    folder = target / package / "Data" / "com.apple.CoreML"
     path, weights = folder / "model.mlmodel", folder / "weights" / "weight.bin"
     model = Model_pb2.Model()
     model.ParseFromString(path.read_bytes())
@@ -147,9 +180,9 @@ def reseal(bundle: Path) -> Path:
     return bundle
 
 
-def operations(model: Any) -> Any:
-    """The operations of the function `main`."""
-    function = model.mlProgram.functions["main"]
+def operations(model: Any, name: str = "main") -> Any:
+    """The operations of a function."""
+    function = model.mlProgram.functions[name]
     return function.block_specializations[function.opset].operations
 
 
@@ -223,6 +256,55 @@ class Bench:
         shutil.rmtree(copy / PACKAGE)
         stage = complete_stage(tiny_checkpoint(), Bucket(TOKENS, FRAMES), noise_seed=0)
         lower(
-            trace(stage), stage, replace(load_recipe("complete").target, **target), copy / PACKAGE
+            trace(stage),
+            stage,
+            replace(load_recipe("complete").build(stage.name), **target),
+            copy / PACKAGE,
         )
         return reseal(copy)
+
+
+@dataclass
+class PipelineBench:
+    """A sound bundle of the cut `pipeline`, and what verifies copies of it."""
+
+    folder: Path
+    bundle: Path
+
+    def verify(
+        self, bundle: Path, *legs: str, precision: str = "float32", runtime: str = "executor"
+    ) -> Report:
+        """Verify by some of the legs, or by all of them."""
+        half = precision != "float32"
+        request = Request(
+            bundle,
+            precision=precision,
+            runtime=runtime,
+            compute_units=("CPU_AND_NE",) if runtime == "coreml" else (),
+            suite=str(self.folder / "suite.toml"),
+            checkpoint=str(self.folder / "weights"),
+            thresholds=pipeline_thresholds("float16" if half else "float32"),
+            waive=tuple(leg for leg in EVERY_LEG if legs and leg not in legs),
+        )
+        return verify(request).report
+
+    def planted(
+        self, stage: str, change: Callable[[Any], None], *legs: str, precision: str = "float32"
+    ) -> Report:
+        """Plant a fault in every function of one stage of a copy.
+
+        `change` is given the operations of one function.
+        """
+        sizes = PIPELINE_TOKENS if stage in TOKEN_STAGES else PIPELINE_FRAMES
+        axis = "tokens" if stage in TOKEN_STAGES else "frames"
+
+        def everywhere(model: Any, _weights: Path) -> None:
+            for size in sizes:
+                change(operations(model, f"{axis}_{size}"))
+
+        target = self.folder / "planted"
+        copy = changed_copy(self.bundle, target, everywhere, f"{stage}.mlpackage")
+        try:
+            return self.verify(copy, *(legs or PACKAGE_LEGS), precision=precision)
+        finally:
+            shutil.rmtree(copy)

@@ -1,0 +1,238 @@
+"""The legs of the cut `pipeline`: a package per stage, a function per bucket."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from kokoro_coreml.errors import KokoroError
+from kokoro_coreml.executor import Program
+from kokoro_coreml.executor.precision import Finding
+from kokoro_coreml.manifest import Manifest
+from kokoro_coreml.modules.pipeline import PipelineNetwork
+from kokoro_coreml.noise import merged_noise
+from kokoro_coreml.parity.bounds import FLOAT32_SNR, FLOAT32_SOUND_DB, LOSS, SAME_SOURCE
+from kokoro_coreml.parity.counterparts import same_source_audio
+from kokoro_coreml.parity.flows import Around, Arrays, ForcedDurations, Lengths
+from kokoro_coreml.parity.metrics import duration_errors, snr_db
+from kokoro_coreml.parity.modules import spoken_metrics
+from kokoro_coreml.parity.packages import Said, case_name, yardstick_of
+from kokoro_coreml.parity.pipeline_devices import PipelineDevice
+from kokoro_coreml.parity.pipeline_legs import PipelineLegs
+from kokoro_coreml.parity.results import PackageTiming
+from kokoro_coreml.parity.run import Run
+from kokoro_coreml.parity.thresholds import YARDSTICK_MARGIN
+from kokoro_coreml.parity.trials import Trial
+from kokoro_coreml.progress import Reporter
+from kokoro_coreml.recipe import PIPELINE, Bucket
+from kokoro_coreml.synthesis import Backend
+from kokoro_coreml.synthesis.pipeline import Flow, Pipeline, Stages
+from kokoro_coreml.synthesis.stages import PackagedStages
+
+
+class PipelineCut:
+    """See `run.Cut`."""
+
+    def __init__(self, run: Run) -> None:
+        """Find the functions; each is loaded when it is first run.
+
+        Raises:
+            BundleError: a stage is missing, or its stages do not share their buckets.
+        """
+        self.run = run
+        self.network = PipelineNetwork(run.checkpoint)
+        self.seed = run.manifest.noise.seed
+        precision = run.request.precision
+        self.half = precision != "float32" and declares_half(run.manifest)
+        self.plain = self._packaged("float32")
+        self.judged = self._packaged(precision) if self.half else self.plain
+        self.legs = PipelineLegs(run, self.network, self.plain)
+        self.float32_snr: dict[str, float] = {}
+        """Of the cases said so far, by the packages in float32."""
+
+    def _packaged(self, precision: str) -> PackagedStages:
+        def load(path: Path, function: str, _units: str) -> Backend:
+            return Program.load(path, function, precision=precision)
+
+        return PackagedStages(self.run.request.bundle, self.run.manifest.packages, load)
+
+    @property
+    def buckets(self) -> Sequence[Bucket]:
+        """Every pair of tokens and frames, few frames first."""
+        return [Bucket(t, f) for f, t in product(self.plain.frames, self.plain.tokens)]
+
+    def noise(self, seed: int) -> Callable[[int], Tensor]:
+        """Noise whose weighted sum is the one channel that the stage `Source` takes."""
+        return merged_noise(seed, self.network.source.l_linear.weight)
+
+    def parts(self, case: str) -> dict[str, str]:
+        """Every stage, as `say` writes it in front of an operation."""
+        return {f"{name} ": f"{case} in {name}" for name in PIPELINE}
+
+    def judge_modules(self, trials: Sequence[Trial]) -> None:
+        """Judge every stage at every bucket."""
+        self.legs.judge(trials)
+
+    def say(self, trials: Sequence[Trial]) -> list[Said]:
+        """What the executor says to every trial, bucket by bucket."""
+        run = self.run
+        watched = Watched(self.judged)
+        said: dict[str, Said] = {}
+        title = f"package = upstream: the suite {run.suite.name} at {run.request.precision}"
+        with run.reporter.step(title, len(trials)) as one:
+            for trial in sorted(trials, key=lambda t: (t.bucket.frames, t.bucket.tokens)):
+                said[trial.case.id] = self.measure(trial, watched)
+                for where, finding in watched.taken():
+                    labels = self.legs.labels.get(where, {})
+                    stage, size = where
+                    known = labels.get(finding.name)
+                    module = f"{stage}.{known}" if known else None
+                    run.note(trial, finding, module, where=f"{stage} {size}")
+                one(1)
+        self._time(watched)
+        return [said[trial.case.id] for trial in trials]
+
+    def _time(self, watched: Watched) -> None:
+        for (name, size), seconds in watched.run_seconds.items():
+            package, function = self.judged.function(name, size)
+            eager = self.legs.eager.seconds.get((name, size), [])
+            self.run.timings.append(
+                PackageTiming(
+                    package=package.file,
+                    function=function.name,
+                    compute_units="executor",
+                    load_seconds=round(watched.load_seconds[name, size], 3),
+                    run_seconds=tuple(round(s, 3) for s in seconds),
+                    eager_seconds=tuple(round(s, 3) for s in eager),
+                )
+            )
+
+    def device(self, units: str, compiled: Path, reporter: Reporter) -> PipelineDevice:
+        """The packages on one choice of compute units."""
+        folder, packages = self.run.request.bundle, self.run.manifest.packages
+        return PipelineDevice(units, compiled, reporter, folder, packages, self.measure)
+
+    # -- one case -------------------------------------------------------------------------------
+
+    def measure(self, trial: Trial, stages: Stages, units: str | None = None) -> Said:
+        """Let a pipeline speak one trial and measure it beside upstream's own two runs.
+
+        Where a duration differs, the audio is that of upstream's durations, since one frame more
+        moves all that follows; the error counts as a duration's.
+
+        Args:
+            trial: what to say.
+            stages: what runs it.
+            units: compute units it runs on, for the name.
+        """
+        name, yardstick = case_name(trial, units), yardstick_of(trial)
+        try:
+            own = self._speak(trial, stages)
+            durations = trial.reference.durations
+            errors = duration_errors(reference=durations, candidate=own.spoken.durations)
+            flow = self._speak(trial, ForcedDurations(stages, durations)) if errors else own
+        except KokoroError as error:
+            return Said(trial, name, None, {}, yardstick, f"{name}: {error}")
+        longer = abs(int(own.spoken.durations.sum()) - trial.frames)
+        metrics = spoken_metrics(flow.spoken, trial) | {
+            "duration_errors": float(errors),
+            "length_difference_frames": float(longer),
+            "length_difference_samples": float(
+                longer * self.run.checkpoint.config.samples_per_frame
+            ),
+            SAME_SOURCE: self._same_source(trial, flow),
+        }
+        metrics[YARDSTICK_MARGIN] = metrics["audio_snr_db"] - yardstick["audio_snr_db"]
+        note = None
+        if errors:
+            note = (
+                f"{name}: {errors} durations differ and {longer} frames in all; its audio was "
+                "compared with upstream's durations forced"
+            )
+        said = Said(trial, name, own.spoken, metrics, yardstick, note=note)
+        return self._beside_float32(said, executed=units is None)
+
+    def _speak(self, trial: Trial, stages: Stages) -> Flow:
+        pipeline = Pipeline(stages, self.run.checkpoint.config, noise_seed=self.seed)
+        return pipeline.speak(trial.utterance)
+
+    def _same_source(self, trial: Trial, flow: Flow) -> float:
+        frames = int(flow.spoken.durations.sum())
+        lengths = Lengths(self.run.checkpoint.config, len(trial.utterance.ids), frames)
+        reference = same_source_audio(
+            self.run.reference,
+            trial.utterance,
+            lengths,
+            flow.values,
+            flow.bucket.frames,
+            noise=self.noise(self.seed),
+        )
+        return snr_db(reference=reference, candidate=flow.spoken.audio)
+
+    def _beside_float32(self, said: Said, *, executed: bool) -> Said:
+        """Add what the same packages reach in float32, and say which bound it leads to."""
+        metrics = dict(said.metrics)
+        case = said.trial.case.id
+        if executed and not self.half:
+            self.float32_snr[case] = metrics["audio_snr_db"]
+        elif case not in self.float32_snr:
+            self.float32_snr[case] = self._float32(said.trial)
+        plain = metrics[FLOAT32_SNR] = self.float32_snr[case]
+        metrics[LOSS] = max(0.0, plain - metrics["audio_snr_db"])
+        if not self.half or math.isnan(plain):
+            return Said(**(vars(said) | {"metrics": metrics}))
+        sound = plain >= FLOAT32_SOUND_DB
+        excused = frozenset([LOSS if sound else "audio_snr_db"])
+        note = said.note
+        if not sound:
+            float32 = f"{said.name}: float32 itself has {plain:.1f} dB, so it is judged by {LOSS}"
+            note = "; ".join(part for part in (note, float32) if part)
+        return Said(**(vars(said) | {"metrics": metrics, "excused": excused, "note": note}))
+
+    def _float32(self, trial: Trial) -> float:
+        """SNR of the packages in float32; NaN where they cannot say it."""
+        stages = ForcedDurations(self.plain, trial.reference.durations)
+        try:
+            spoken = self._speak(trial, stages).spoken
+        except KokoroError:
+            return math.nan
+        return snr_db(reference=trial.reference.audio, candidate=spoken.audio)
+
+
+def declares_half(manifest: Manifest) -> bool:
+    """Whether a package holds half-precision weights or passes on half-precision values."""
+    return any(
+        package.precision == "float16" or port.dtype == "float16"
+        for package in manifest.packages
+        for function in package.functions
+        for port in (*function.inputs, *function.outputs)
+    )
+
+
+@dataclass
+class Watched(Around):
+    """Stages the executor runs, with their times and what was found in them."""
+
+    run_seconds: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    load_seconds: dict[tuple[str, int], float] = field(default_factory=dict)
+    found: list[tuple[tuple[str, int], Finding]] = field(default_factory=list)
+
+    def call(self, name: str, size: int, backend: Backend, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Run one stage and remember it."""
+        outputs = backend(inputs)
+        assert isinstance(backend, Program)
+        self.run_seconds.setdefault((name, size), []).append(backend.run_seconds or 0.0)
+        self.load_seconds[name, size] = backend.load_seconds
+        self.found += [((name, size), finding) for finding in backend.findings]
+        return outputs
+
+    def taken(self) -> list[tuple[tuple[str, int], Finding]]:
+        """What was found since the last time."""
+        found, self.found = self.found, []
+        return found
