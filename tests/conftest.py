@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from kokoro_coreml.cache import StageCache
 from kokoro_coreml.checkpoint import Checkpoint, load_checkpoint
 from kokoro_coreml.parity.reference import Reference
+from kokoro_coreml.progress import SILENT, Reporter
 from tests.support.tiny import tiny_checkpoint
 from tests.support.tiny_bundle import Bench, convert_tiny, write_suite
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_stage_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Finished stages of this run alone: what the machine's user converted before is not seen."""
+    folder = tmp_path_factory.mktemp("stages")
+
+    def default(*, reporter: Reporter = SILENT) -> StageCache:
+        return StageCache(folder, reporter=reporter)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StageCache, "default", default)
+        yield
 
 
 @pytest.fixture(scope="session")

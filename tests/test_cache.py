@@ -26,6 +26,9 @@ FILES = {
 }
 SIZE = sum(map(len, FILES.values()))
 
+DEFAULT = StageCache.default
+"""As it is outside the tests, which put another in its place (`conftest.own_stage_cache`)."""
+
 
 class Notes(Reporter):
     def __init__(self) -> None:
@@ -312,7 +315,7 @@ def test_the_default_follows_the_variable(
     tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KOKORO_COREML_CACHE", str(tmp_path / "elsewhere"))
-    StageCache.default().put(key(1), package)
+    DEFAULT().put(key(1), package)
     assert (tmp_path / "elsewhere" / "stages" / str(key(1))).is_dir()
 
 
