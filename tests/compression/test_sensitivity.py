@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from kokoro_coreml.compression import Scheme, allocate, bytes_of, measure, replaced
+from kokoro_coreml.compression import Scheme, allocate, bytes_of
 from kokoro_coreml.compression.naming import fingerprint, named_by
+from kokoro_coreml.compression.sensitivity import measure, replaced
 from kokoro_coreml.errors import ConversionError
 
 SCHEMES = [Scheme.parse(t) for t in ("int8", "palette6", "palette2", "palette4/7")]

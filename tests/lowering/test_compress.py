@@ -22,8 +22,8 @@ from kokoro_coreml.compression import (
     named_by,
     quantise,
     relative_error_db,
-    replaced,
 )
+from kokoro_coreml.compression.sensitivity import replaced
 from kokoro_coreml.errors import ConversionError
 from kokoro_coreml.executor import Program
 from kokoro_coreml.lowering.compress import Choose, CompressWeights, add_compression
