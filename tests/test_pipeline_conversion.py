@@ -130,7 +130,7 @@ def test_every_function_passed_its_legs(manifest: Manifest) -> None:
     beside = {f"package = rewrite: {n}_{size}" for n in PIPELINE for size in sizes[n]}
     upstream = [name for name in names if name.startswith("package = upstream: ")]
     assert beside == set(names) - set(upstream)
-    assert len(upstream) == 3
+    assert len(upstream) == 2  # the sample is so short that its opening would be the same
     assert {leg.verdict for leg in manifest.parity.legs} == {"passed"}
 
 
