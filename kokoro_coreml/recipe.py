@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from kokoro_coreml.compression.exact import EXACT, UNCOMPRESSED
 from kokoro_coreml.compression.scheme import Scheme
 from kokoro_coreml.config import BOUNDARY_TOKENS
 from kokoro_coreml.errors import RecipeError
@@ -28,12 +29,6 @@ PIPELINE = (*TOKEN_STAGES, *FRAME_STAGES)
 
 FRAMES_PER_ROW = 128
 """Frame buckets of the cut `pipeline` fill rows of time (`modules.folded.geometry`)."""
-
-UNCOMPRESSED = "none"
-"""Stands for no compression in `Compression`."""
-
-EXACT = "exact"
-"""Stands for a palette where it is lossless, and else for no compression."""
 
 MAX_FRAMES = 10_000
 """250 s of speech: far beyond any bucket, and short of what memory holds."""
@@ -108,7 +103,7 @@ class Compression:
     """How large weights are stored, as `compression.Scheme` writes it: `palette8`, `int8`, ...
 
     A weight named in `weights` is stored as it says there, else as its stage, else as `default`;
-    `none` leaves it as it is, and `exact` makes a palette of it if that changes no bit.
+    `none` leaves it as it is, and `exact` is what loses nothing (`compression.exact_scheme`).
     """
 
     default: Text
@@ -118,19 +113,20 @@ class Compression:
     weights: Mapping[str, Text] = field(default_factory=dict)
     """By path of the parameter in `modules.pipeline.PipelineNetwork`."""
 
-    def scheme(self, stage: str, weight: str, distinct: int) -> Scheme | None:
-        """How one weight of a stage is stored.
+    def text(self, stage: str, weight: str) -> str:
+        """How a weight of a stage is to be stored.
 
         Args:
             stage: one of `PIPELINE`.
             weight: path of the parameter.
-            distinct: how many different values it holds, in the stage's precision.
         """
-        text = self.weights.get(weight, self.stages.get(stage, self.default))
-        if text == EXACT:
-            bits = next((bits for bits in (1, 2, 4, 6, 8) if distinct <= 2**bits), None)
-            return None if bits is None else Scheme("palette", bits)
-        return None if text == UNCOMPRESSED else Scheme.parse(text)
+        return self.weights.get(weight, self.stages.get(stage, self.default))
+
+    @property
+    def lossy(self) -> bool:
+        """Whether any weight may be changed."""
+        texts = {self.default, *self.stages.values(), *self.weights.values()}
+        return not texts <= {EXACT, UNCOMPRESSED}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -4,6 +4,7 @@ How compressed weights get into a package is `kokoro_coreml.lowering.compress`; 
 network is measured by `compression.sensitivity`, which needs PyTorch.
 """
 
+from kokoro_coreml.compression.exact import EXACT_DB, exact_scheme
 from kokoro_coreml.compression.naming import fingerprint, named_by
 from kokoro_coreml.compression.plan import Candidate, allocate
 from kokoro_coreml.compression.quantise import (
@@ -17,6 +18,7 @@ from kokoro_coreml.compression.quantise import (
 from kokoro_coreml.compression.scheme import Opset, Scheme, bytes_of
 
 __all__ = [
+    "EXACT_DB",
     "Candidate",
     "Compressed",
     "Linear",
@@ -26,6 +28,7 @@ __all__ = [
     "allocate",
     "bytes_of",
     "dequantise",
+    "exact_scheme",
     "fingerprint",
     "named_by",
     "quantise",

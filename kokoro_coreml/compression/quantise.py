@@ -23,6 +23,12 @@ Weight = NDArray[np.floating[Any]]
 LARGEST = 127
 """Of a symmetric 8-bit integer; -128 stays unused."""
 
+_JUDGED = 256
+"""Elements of a channel that its grid is chosen by."""
+
+_CLEARLY = 0.5
+"""Of the error must go before a coarser grid is preferred."""
+
 _done: dict[tuple[object, ...], Compressed] = {}
 
 
@@ -133,16 +139,30 @@ def _along(axis: int, rank: int) -> tuple[int, ...]:
 
 
 def _linear(weight: Weight, scheme: Scheme, axis: int) -> Linear:
-    """The largest magnitude of a channel becomes 127.
+    """Each channel on the grid whose largest magnitude is `LARGEST`, or fewer, steps.
 
+    Fewer where that is nearer: a channel that was once of 7 bits falls on its own grid again.
     The scale is never subnormal: half precision has few digits there, and some processors none.
     """
-    exact = weight.astype(np.float64)
-    others = tuple(dim for dim in range(weight.ndim) if dim != axis)
-    largest = np.abs(exact).max(axis=others, keepdims=True)
-    scale = np.maximum(largest / LARGEST, np.finfo(weight.dtype).tiny).astype(weight.dtype)
-    data = np.rint(exact / scale.astype(np.float64)).clip(-LARGEST, LARGEST)
+    exact = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+    scale = (np.abs(exact).max(axis=1) / _steps(exact)).astype(weight.dtype)
+    scale = np.maximum(scale, np.finfo(weight.dtype).tiny).reshape(_along(axis, weight.ndim))
+    data = np.rint(weight.astype(np.float64) / scale.astype(np.float64)).clip(-LARGEST, LARGEST)
     return Linear(data.astype(np.int8), scale)
+
+
+def _steps(channels: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Of each row's grid from 0 to its largest magnitude, judged by some of its elements."""
+    some = channels[:, :: -(-channels.shape[1] // _JUDGED)]
+    largest = np.maximum(np.abs(channels).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    best = np.full(len(channels), LARGEST)
+    least = np.full(len(channels), np.inf)
+    for steps in range(LARGEST, 0, -1):
+        on_grid = some / largest * steps
+        error = np.sum((on_grid - np.rint(on_grid)) ** 2, axis=1) / steps**2
+        nearer = error < least * (1 - _CLEARLY)
+        best, least = np.where(nearer, steps, best), np.where(nearer, error, least)
+    return best
 
 
 def _palette(weight: Weight, scheme: Scheme, axis: int) -> Palette:

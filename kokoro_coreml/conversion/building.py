@@ -14,11 +14,13 @@ import numpy as np
 from kokoro_coreml.bundle import normalise_package
 from kokoro_coreml.bundle.contents import package_record
 from kokoro_coreml.cache import StageCache
-from kokoro_coreml.compression import Scheme, named_by
+from kokoro_coreml.compression import Opset, Scheme, named_by
+from kokoro_coreml.compression.exact import scheme_of
 from kokoro_coreml.conversion.job import OPERATIONS_EXPECTED, Job
 from kokoro_coreml.errors import PlacementError
 from kokoro_coreml.fingerprint import Key, source_digest, stage_key, tensors_digest
 from kokoro_coreml.lowering import lower, trace
+from kokoro_coreml.lowering.compress import Choose
 from kokoro_coreml.lowering.functions import merge_functions
 from kokoro_coreml.manifest import PackageRecord
 from kokoro_coreml.modules.pipeline import PipelineNetwork
@@ -34,8 +36,6 @@ SHAPED_BY = (
     "kokoro_coreml.bundle.packages",
 )
 """Code that decides the bytes of a lowered stage, with all that it imports."""
-
-Choose = Callable[[str, np.ndarray], Scheme | None]
 
 
 @dataclass
@@ -147,8 +147,8 @@ class Builder:
         if compression is None:
             return None
 
-        def choose(name: str, value: np.ndarray) -> Scheme | None:
-            distinct = len(np.unique(value))
-            return compression.scheme(stage.name, self._path_of(name, value), distinct)
+        def choose(name: str, value: np.ndarray, axis: int, opset: Opset) -> Scheme | None:
+            text = compression.text(stage.name, self._path_of(name, value))
+            return scheme_of(text, value, axis, opset)
 
         return choose

@@ -25,11 +25,18 @@ from kokoro_coreml.executor import Program
 from kokoro_coreml.manifest import LegRecord, PackageRecord
 from kokoro_coreml.modules.pipeline import PipelineNetwork
 from kokoro_coreml.noise import merged_noise
-from kokoro_coreml.parity.gate import Case, package_against_upstream, stage_against_rewrite
+from kokoro_coreml.parity.flows import ForcedDurations
+from kokoro_coreml.parity.gate import (
+    Case,
+    compressed_against_upstream,
+    package_against_upstream,
+    stage_against_rewrite,
+)
 from kokoro_coreml.parity.reference import Reference, upstream_inputs
+from kokoro_coreml.parity.stored import stored_network
 from kokoro_coreml.recipe import PIPELINE, TOKEN_STAGES, Bucket
 from kokoro_coreml.stages import pipeline_stage
-from kokoro_coreml.synthesis.pipeline import Pipeline
+from kokoro_coreml.synthesis.pipeline import Flow, Pipeline
 from kokoro_coreml.synthesis.speech import Backend, Utterance
 from kokoro_coreml.synthesis.stages import PackagedStages
 from kokoro_coreml.vocabulary import Vocabulary
@@ -107,25 +114,36 @@ class _Gate:
             title = f"check: {case.name} at declared precision"
             with self.job.timed("check"), self.job.reporter.step(title):
                 flow = pipeline.speak(case.utterance)
-            name = f"package = upstream: {case.name} on {flow.bucket}"
-            legs.append(package_against_upstream(name, flow.spoken, case, self.job.recipe.parity))
+            legs.append(self._upstream(case, flow, pipeline))
             audio.append(flow.spoken.audio)
         return audio[0], legs
+
+    def _upstream(self, case: Case, flow: Flow, pipeline: Pipeline) -> LegRecord:
+        name, recipe = f"package = upstream: {case.name} on {flow.bucket}", self.job.recipe
+        if recipe.compression is None or not recipe.compression.lossy:
+            return package_against_upstream(name, flow.spoken, case, recipe.parity)
+        stages = ForcedDurations(pipeline.stages, case.reference.durations)
+        forced = Pipeline(stages, pipeline.config, noise_seed=pipeline.noise_seed)
+        said = forced.speak(case.utterance).spoken
+        return compressed_against_upstream(name, flow.spoken, said, case)
 
     def against_rewrite(self, cases: Sequence[Case]) -> list[LegRecord]:
         """Leg 4: every function in float32, beside the module it was traced from."""
         legs: dict[str, LegRecord] = {}
         pipeline = self._pipeline("float32")
+        assert isinstance(pipeline.stages, PackagedStages)
+        stored = stored_network(self.network, self.job.recipe.compression, pipeline.stages)
         for bucket in _buckets(self.job):
             case = _fitting(cases, bucket)
             title = f"check: {case.name} on {bucket} beside the modules"
             with self.job.timed("check"), self.job.reporter.step(title):
-                beside = partial(self._compare, bucket, legs)
+                beside = partial(self._compare, stored, bucket, legs)
                 pipeline.speak(case.utterance, bucket=bucket, on_stage=beside)
         return list(legs.values())
 
     def _compare(
         self,
+        network: PipelineNetwork,
         bucket: Bucket,
         legs: dict[str, LegRecord],
         name: str,
@@ -133,7 +151,7 @@ class _Gate:
         outputs: Mapping[str, np.ndarray],
     ) -> None:
         size = bucket.tokens if name in TOKEN_STAGES else bucket.frames
-        stage = pipeline_stage(self.network, name, size)
+        stage = pipeline_stage(network, name, size)
         title = f"package = rewrite: {stage}"
         if title in legs:
             return

@@ -122,6 +122,16 @@ class Program:
         """All operations in order, constants and nested ones included."""
         return self._function.operations
 
+    def expanded_weights(self) -> dict[str, np.ndarray]:
+        """Weights that are stored compressed, by name, as the function computes with them."""
+        return {
+            name: _to_numpy(self._body.constants[name])
+            for operation in self._function.body.operations
+            if operation.type.startswith("constexpr_")
+            for name, _ in operation.outputs
+            if name in self._body.constants
+        }
+
     @property
     def opset(self) -> int:
         """The iOS version whose operation set the function declares."""

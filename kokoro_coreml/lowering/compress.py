@@ -31,9 +31,10 @@ from kokoro_coreml.compression.quantise import Compressed, Linear, Palette, Weig
 from kokoro_coreml.compression.scheme import Opset, Scheme
 from kokoro_coreml.errors import ConversionError
 
-Choose = Callable[[str, Weight], Scheme | None]
+Choose = Callable[[str, Weight, int, Opset], Scheme | None]
 """The scheme of a weight by its constant's name, which is the parameter's path in PyTorch where
-lowering kept it, and its value; None leaves it as it is."""
+lowering kept it, its value, the axis of its output channels and the opset of the program; None
+leaves it as it is."""
 
 THRESHOLD = 2_048
 """Elements; a weight of no more is left as it is, for it would save less than a page."""
@@ -124,7 +125,7 @@ def _axis_in(user: Any, var: Any) -> int | None:
 def _compress(block: Any, const: Any, axis: int, choose: Choose, opset: Opset) -> None:
     (var,) = const.outputs
     name = const.name.removesuffix(_CAST_SUFFIX)
-    scheme = choose(name, var.val)
+    scheme = choose(name, var.val, axis, opset)
     if scheme is None:
         return
     if obstacle := scheme.obstacle(var.shape, axis=axis, opset=opset):

@@ -13,6 +13,7 @@ import numpy as np
 
 from kokoro_coreml.errors import ParityError
 from kokoro_coreml.manifest import LegRecord, ParityRecord
+from kokoro_coreml.parity.bounds import COMPRESSED
 from kokoro_coreml.parity.metrics import (
     duration_errors,
     level_difference_db,
@@ -40,6 +41,8 @@ AT_MOST = (
     "log_spectral_distance_db",
     "level_difference_db",
     "duration_errors",
+    "suite_duration_errors_percent",
+    "length_difference_percent",
     "padding_peak",
 )
 """Metrics whose threshold is an upper bound; of the others it is a lower one."""
@@ -163,6 +166,34 @@ def package_against_upstream(
             "padding_peak": 0.0,
         },
     )
+
+
+def compressed_against_upstream(name: str, spoken: Spoken, forced: Spoken, case: Case) -> LegRecord:
+    """Leg 5 of a pipeline whose weights lost something, bounded as `bounds.COMPRESSED` says.
+
+    Args:
+        name: of the leg.
+        spoken: what the packages said.
+        forced: what they said with upstream's durations.
+        case: the utterance.
+    """
+    reference, candidate = case.reference.audio, forced.audio
+    frames, tokens = int(case.reference.durations.sum()), len(case.utterance.ids)
+    longer = abs(int(spoken.durations.sum()) - frames)
+    errors = _errors(case.reference.durations, spoken.durations)
+    metrics = {
+        "suite_duration_errors_percent": 100.0 * errors / tokens,
+        "length_difference_percent": 100.0 * longer / frames,
+        "padding_peak": max(padding_peak(spoken.padding), padding_peak(forced.padding)),
+    }
+    if reference.shape == candidate.shape:
+        pair = {"reference": reference, "candidate": candidate}
+        metrics |= {
+            "log_spectral_distance_db": log_spectral_distance_db(**pair),
+            "level_difference_db": abs(level_difference_db(**pair)),
+        }
+    wanted = (*metrics, "log_spectral_distance_db", "level_difference_db")
+    return leg(name, metrics, {m: b for m, b, _, _ in COMPRESSED if m in wanted})
 
 
 def summarise(legs: list[LegRecord], *, runtime: str) -> ParityRecord:

@@ -58,11 +58,27 @@ LEGS = (REWRITE_UPSTREAM, PADDED_EXACT, TRACED_EAGER, PACKAGE_REWRITE)
 class PipelineLegs:
     """Judges the stages, bucket by bucket."""
 
-    def __init__(self, run: Run, network: PipelineNetwork, packaged: PackagedStages) -> None:
-        """Bind; `packaged` says where the functions are, and is not used to load any."""
+    def __init__(
+        self,
+        run: Run,
+        network: PipelineNetwork,
+        packaged: PackagedStages,
+        stored: PipelineNetwork | None = None,
+    ) -> None:
+        """Bind.
+
+        Args:
+            run: what is verified.
+            network: with the original weights.
+            packaged: says where the functions are, and is not used to load any.
+            stored: the network with the packages' weights, where they are others.
+        """
         self.run, self.packaged = run, packaged
         self.config = run.checkpoint.config
         self.eager = EagerStages(network, packaged.tokens, packaged.frames)
+        self.stored = self.eager
+        if stored is not None and stored is not network:
+            self.stored = EagerStages(stored, packaged.tokens, packaged.frames)
         self.seed = run.manifest.noise.seed
         self.noise = merged_noise(self.seed, network.source.l_linear.weight)
         self.labels: dict[tuple[str, int], dict[str, str]] = {}
@@ -196,7 +212,10 @@ class PipelineLegs:
 
     def _stage(self, work: Work, name: str, step: Step) -> None:
         run = self.run
-        stage = self.eager.at(name, size_of(name, work.bucket))
+        size = size_of(name, work.bucket)
+        stage = self.stored.at(name, size)
+        if self.stored is not self.eager:
+            step = Step(step.inputs, self.stored.stage(name, size)(step.inputs))
         with run.attempt(*self._due(TRACED_EAGER, PACKAGE_REWRITE)):
             with run.reporter.step(f"trace {stage}"):
                 traced = trace(stage)

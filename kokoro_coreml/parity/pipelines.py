@@ -27,10 +27,11 @@ from kokoro_coreml.parity.pipeline_devices import PipelineDevice
 from kokoro_coreml.parity.pipeline_legs import PipelineLegs
 from kokoro_coreml.parity.results import PackageTiming
 from kokoro_coreml.parity.run import Run
+from kokoro_coreml.parity.stored import stored_network
 from kokoro_coreml.parity.thresholds import YARDSTICK_MARGIN
 from kokoro_coreml.parity.trials import Trial
 from kokoro_coreml.progress import Reporter
-from kokoro_coreml.recipe import PIPELINE, Bucket
+from kokoro_coreml.recipe import PIPELINE, Bucket, Compression
 from kokoro_coreml.synthesis import Backend
 from kokoro_coreml.synthesis.pipeline import Flow, Pipeline, Stages
 from kokoro_coreml.synthesis.stages import PackagedStages
@@ -39,11 +40,16 @@ from kokoro_coreml.synthesis.stages import PackagedStages
 class PipelineCut:
     """See `run.Cut`."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, compression: Compression | None) -> None:
         """Find the functions; each is loaded when it is first run.
+
+        Args:
+            run: what is verified.
+            compression: how the recipe stores the weights.
 
         Raises:
             BundleError: a stage is missing, or its stages do not share their buckets.
+            ParityError: a package holds other weights than the recipe's compression gives.
         """
         self.run = run
         self.network = PipelineNetwork(run.checkpoint)
@@ -52,7 +58,9 @@ class PipelineCut:
         self.half = precision != "float32" and declares_half(run.manifest)
         self.plain = self._packaged("float32")
         self.judged = self._packaged(precision) if self.half else self.plain
-        self.legs = PipelineLegs(run, self.network, self.plain)
+        self.lossy = compression is not None and compression.lossy
+        stored = stored_network(self.network, compression, self.plain)
+        self.legs = PipelineLegs(run, self.network, self.plain, stored)
         self.float32_snr: dict[str, float] = {}
         """Of the cases said so far, by the packages in float32."""
 
@@ -143,6 +151,7 @@ class PipelineCut:
         metrics = spoken_metrics(flow.spoken, trial) | {
             "duration_errors": float(errors),
             "length_difference_frames": float(longer),
+            "length_difference_percent": 100.0 * longer / trial.frames,
             "length_difference_samples": float(
                 longer * self.run.checkpoint.config.samples_per_frame
             ),
@@ -156,7 +165,7 @@ class PipelineCut:
                 "compared with upstream's durations forced"
             )
         said = Said(trial, name, own.spoken, metrics, yardstick, note=note)
-        return self._beside_float32(said, executed=units is None)
+        return said if self.lossy else self._beside_float32(said, executed=units is None)
 
     def _speak(self, trial: Trial, stages: Stages) -> Flow:
         pipeline = Pipeline(stages, self.run.checkpoint.config, noise_seed=self.seed)

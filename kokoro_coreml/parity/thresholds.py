@@ -231,7 +231,11 @@ _WORDS: tuple[Bound, ...] = (
 
 
 def thresholds_for(
-    precision: str, recipe_thresholds: Thresholds | None = None, cut: str = "complete"
+    precision: str,
+    recipe_thresholds: Thresholds | None = None,
+    cut: str = "complete",
+    *,
+    lossy: bool = False,
 ) -> tuple[Threshold, ...]:
     """Return the bounds of every leg for packages of one precision.
 
@@ -239,6 +243,8 @@ def thresholds_for(
         precision: `float32`, or `float16` for packages that declare half precision anywhere.
         recipe_thresholds: of the bundle's recipe; where one is stricter, it is the bound.
         cut: of the bundle's packages, `complete` or `pipeline`.
+        lossy: whether weights were changed by compression; a recipe's bounds against upstream are
+            for weights that were not.
 
     Raises:
         ParityError: the precision is unknown.
@@ -246,9 +252,16 @@ def thresholds_for(
     audio = {"float32": _AUDIO_FLOAT32, "float16": _AUDIO_FLOAT16}.get(precision)
     if audio is None:
         raise ParityError(f"no thresholds for precision {precision!r}; known: float32, float16")
-    legs = _pipeline(precision) if cut == "pipeline" else _complete(audio)
+    legs = dict(_pipeline(precision) if cut == "pipeline" else _complete(audio))
+    if lossy:
+        legs[PACKAGE_UPSTREAM] = bounds.COMPRESSED
+        legs[COREML_UPSTREAM] = tuple(_on_a_device(bounds.COMPRESSED))
     found = [Threshold(m, leg, b, better, r) for leg in legs for m, b, better, r in legs[leg]]
-    return tuple(_stricter(threshold, recipe_thresholds) for threshold in found)
+    changed = (PACKAGE_UPSTREAM, COREML_UPSTREAM) if lossy else ()
+    return tuple(
+        threshold if threshold.leg in changed else _stricter(threshold, recipe_thresholds)
+        for threshold in found
+    )
 
 
 def _complete(audio: tuple[Bound, ...]) -> Mapping[str, tuple[Bound, ...]]:

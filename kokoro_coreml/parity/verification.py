@@ -100,13 +100,16 @@ def _open(request: Request, reporter: Reporter) -> _Verifier:
 
 def _cut(run: Run, manifest: Manifest, recipe: Recipe) -> Cut:
     if recipe.cut == "pipeline":
-        return PipelineCut(run)
+        return PipelineCut(run, recipe.compression)
     return CompleteCut(run, shapes_of(run.request.bundle, manifest))
 
 
 def _thresholds(run: Run, cut: Cut, recipe: Recipe) -> tuple[Threshold, ...]:
     precision = "float16" if cut.half else "float32"
-    found = run.request.thresholds or thresholds_for(precision, recipe.parity, recipe.cut)
+    lossy = recipe.compression is not None and recipe.compression.lossy
+    found = run.request.thresholds or thresholds_for(
+        precision, recipe.parity, recipe.cut, lossy=lossy
+    )
     inputs = Threshold(
         "input_differences",
         location.INPUTS_UPSTREAM,

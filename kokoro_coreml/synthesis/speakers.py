@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from kokoro_coreml.config import BOUNDARY_TOKENS
+from kokoro_coreml.errors import PhonemeError
 from kokoro_coreml.recipe import Bucket
 from kokoro_coreml.synthesis.pipeline import Pipeline
 from kokoro_coreml.synthesis.shapes import Shape
@@ -58,6 +59,11 @@ class CompleteSpeaker:
                 return speak(self._program(shape), utterance, bucket.tokens), bucket
             except FrameOverflowError as error:
                 needed = error.needed
+        if not needed:
+            raise PhonemeError(
+                f"the text needs {len(utterance.ids)} tokens, more than the largest bucket "
+                f"({self._longest + BOUNDARY_TOKENS}) holds; split the text"
+            )
         held = max(s.bucket.frames for s in self._shapes if s.bucket.tokens >= len(utterance.ids))
         raise FrameOverflowError(needed, held * self._samples)
 
