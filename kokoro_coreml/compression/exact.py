@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from kokoro_coreml.compression.quantise import Weight, dequantise, quantise, relative_error_db
+from kokoro_coreml.compression.quantise import (
+    Weight,
+    contents,
+    dequantise,
+    quantise,
+    relative_error_db,
+)
 from kokoro_coreml.compression.scheme import PALETTE_BITS, Opset, Scheme
 
 UNCOMPRESSED = "none"
@@ -31,14 +37,26 @@ _MOST_DISTINCT = 4_096
 """Values; a weight of more does not fit 256, even where float32 rounded each in several ways."""
 
 
+_found: dict[tuple[object, ...], Scheme | None] = {}
+
+
 def exact_scheme(weight: Weight, axis: int, opset: Opset) -> Scheme | None:
     """The smallest scheme whose error is at most `EXACT_DB`, or None if there is none.
+
+    A weight of the same contents is tried once per process.
 
     Args:
         weight: float16 or float32, finite.
         axis: of its output channels.
         opset: of the program it is in.
     """
+    key = (*contents(weight), axis, opset)
+    if key not in _found:
+        _found[key] = _smallest(weight, axis, opset)
+    return _found[key]
+
+
+def _smallest(weight: Weight, axis: int, opset: Opset) -> Scheme | None:
     distinct = len(np.unique(weight))
     palettes = [Scheme("palette", bits) for bits in PALETTE_BITS if distinct <= 1 << bits]
     if not palettes and distinct <= _MOST_DISTINCT:

@@ -80,12 +80,17 @@ def quantise(weight: Weight, scheme: Scheme, *, axis: int = 0) -> Compressed:
             be grouped like this.
     """
     axis = _checked_axis(weight, scheme, axis)
-    digest = hashlib.sha256(np.ascontiguousarray(weight).tobytes()).digest()
-    key = (digest, weight.dtype.str, weight.shape, scheme, axis)
+    key = (*contents(weight), scheme, axis)
     if key not in _done:
         compress = _linear if scheme.kind == "int8" else _palette
         _done[key] = compress(weight, scheme, axis)
     return _done[key]
+
+
+def contents(weight: Weight) -> tuple[object, ...]:
+    """A key that equal weights share."""
+    digest = hashlib.sha256(np.ascontiguousarray(weight).tobytes()).digest()
+    return digest, weight.dtype.str, weight.shape
 
 
 def dequantise(compressed: Compressed) -> Weight:

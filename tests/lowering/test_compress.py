@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kokoro_coreml.compression import (
+    Opset,
     Scheme,
     bytes_of,
     dequantise,
@@ -159,7 +160,7 @@ def test_package_computes_with_the_dequantised_weights(
     name_of = named_by(dict(net.named_parameters()))
     seen: list[str] = []
 
-    def choose(name: str, value: np.ndarray) -> Scheme:
+    def choose(name: str, value: np.ndarray, _axis: int, _opset: Opset) -> Scheme:
         assert value.dtype == dtype
         seen.append(name_of(name, value))
         return scheme
@@ -197,7 +198,9 @@ def test_unchosen_weights_stay_and_names_are_paths_in_any_precision(
 
     for dtype, seen in names.items():
 
-        def choose(name: str, _value: np.ndarray, seen: list[str] = seen) -> Scheme | None:
+        def choose(
+            name: str, _value: np.ndarray, _axis: int, _opset: Opset, seen: list[str] = seen
+        ) -> Scheme | None:
             seen.append(name)
             return Scheme("int8") if name == "linear.weight" else None
 
@@ -214,7 +217,7 @@ def test_functions_of_one_package_share_compressed_weights(net: Net, tmp_path: P
         with torch.inference_mode():
             traced = torch.jit.trace(net, torch.zeros(1, tokens, dtype=torch.int32))
         pipeline = ct.PassPipeline.DEFAULT
-        add_compression(pipeline, lambda _name, _value: Scheme("palette", 4))
+        add_compression(pipeline, lambda *_: Scheme("palette", 4))
         ct.convert(
             traced,
             inputs=[ct.TensorType("ids", (1, tokens), np.int32)],
@@ -244,7 +247,7 @@ def built(body: Callable, *shapes: tuple[int, ...]) -> object:
 
 def compressed_types(program: object, scheme: str) -> Mapping[str, object]:
     graph_pass = CompressWeights()
-    graph_pass.choose = lambda _name, _value: Scheme.parse(scheme)
+    graph_pass.choose = lambda *_: Scheme.parse(scheme)
     graph_pass.apply(program)
     operations = program.functions["main"].operations
     return {o.op_type: o for o in operations if o.op_type.startswith("constexpr_")}
