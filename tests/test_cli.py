@@ -77,11 +77,11 @@ def stub(monkeypatch, tmp_path):
 # convert
 
 
-def test_convert_without_arguments_builds_complete_in_artifacts(stub, tmp_path, capsys):
+def test_convert_without_arguments_builds_the_pipeline_in_artifacts(stub, tmp_path, capsys):
     assert main(["convert"]) == 0
     assert stub.calls == [
         {
-            "recipe": "complete",
+            "recipe": "kokoro-82m",
             "checkpoint": None,
             "voices": (),
             "out": Path("artifacts/kokoro-82m"),

@@ -95,7 +95,7 @@ def waive(*kept):
 @pytest.fixture
 def loose(monkeypatch):
     """Bounds that a random network can keep."""
-    monkeypatch.setattr(verification, "thresholds_for", lambda *_: tiny_thresholds())
+    monkeypatch.setattr(verification, "thresholds_for", lambda *_, **__: tiny_thresholds())
 
 
 def test_verify_passes_and_writes_its_reports(bench, loose, tmp_path, capsys):

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 
-from kokoro_coreml import conversion, threads
+from kokoro_coreml import conversion
 from kokoro_coreml.audio import read_wav
 from kokoro_coreml.bundle import contents, staged, verify_files
 from kokoro_coreml.checkpoint import load as loading
@@ -135,8 +135,7 @@ def built(checkpoint, tmp_path_factory):
 
 
 @pytest.fixture
-def bench(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(threads, "THREADS", 1)  # quicker where other processes run
+def bench(checkpoint, tmp_path):
     (tmp_path / "place").mkdir()
     return Bench(tmp_path, checkpoint, tmp_path / "place" / "bundle")
 

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 import torch
 
-from kokoro_coreml import threads
 from kokoro_coreml.bundle import verify_files
 from kokoro_coreml.checkpoint import Checkpoint
 from kokoro_coreml.conversion.building import Builder
@@ -47,7 +46,9 @@ from kokoro_coreml.synthesis import Backend, Utterance
 from kokoro_coreml.synthesis.pipeline import Pipeline
 from kokoro_coreml.vocabulary import Vocabulary
 from kokoro_coreml.voices import load_voice
-from tests.support.tiny_pipeline import FRAMES, TOKENS, convert_pipeline, pipeline_recipe
+from tests.support.tiny_bundle import PIPELINE_FRAMES as FRAMES
+from tests.support.tiny_bundle import PIPELINE_TOKENS as TOKENS
+from tests.support.tiny_pipeline import convert_pipeline, pipeline_recipe, shared_recipe
 
 LONGEST_AXIS = 16_384
 HALF = ("Decoder", "Generator")
@@ -72,20 +73,15 @@ FORBIDDEN = (
 """No Neural Engine runs them, or nobody has shown that it does (FACTS.md section 6)."""
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "THREADS", 1)  # quicker where other processes run
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("pipeline")
+def folder(tiny_pipeline: Path) -> Path:
+    return tiny_pipeline
 
 
 @pytest.fixture(scope="module")
 def built(folder: Path) -> Path:
     """One package per stage, a function per bucket."""
-    return convert_pipeline(folder, pipeline_recipe(folder / "tiny.toml"))
+    return folder / "bundle"
 
 
 @pytest.fixture(scope="module")
@@ -281,8 +277,8 @@ def test_a_fault_in_a_stage_leaves_no_bundle(
 
     monkeypatch.setattr(TailStage, "forward", louder)
     _reuse(monkeypatch, built, anew=("Tail",))
-    recipe = pipeline_recipe(tmp_path / "tiny.toml")
-    with pytest.raises(ParityError, match=r"package = upstream: sample at speed 1 on 32x128"):
+    recipe = shared_recipe(tmp_path / "tiny.toml")
+    with pytest.raises(ParityError, match=r"package = upstream: sample at speed 1 on 24x128"):
         _convert(recipe, folder, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["stages", "tiny.toml"]
 
@@ -309,7 +305,7 @@ def test_weights_of_another_stage_are_noticed(
     _reuse(monkeypatch, built)
     monkeypatch.setattr(norm, "EPSILON", 1e-2)
     with pytest.raises(ParityError, match=r"package = rewrite: Decoder_128"):
-        _convert(pipeline_recipe(tmp_path / "tiny.toml"), folder, tmp_path)
+        _convert(shared_recipe(tmp_path / "tiny.toml"), folder, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +324,7 @@ def test_a_bucket_that_cannot_be_checked_is_refused(
     message: str,
 ) -> None:
     _reuse(monkeypatch, built)
-    recipe = pipeline_recipe(tmp_path / "tiny.toml", **changes)
+    recipe = shared_recipe(tmp_path / "tiny.toml", **changes)
     with pytest.raises(RecipeError, match=message):
         _convert(recipe, folder, tmp_path)
 

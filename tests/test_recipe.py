@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from kokoro_coreml.config import ModelConfig
 from kokoro_coreml.errors import RecipeError
-from kokoro_coreml.recipe import PIPELINE, load_recipe, parse_recipe, recipe_names
+from kokoro_coreml.recipe import PIPELINE, Target, load_recipe, parse_recipe, recipe_names
 from kokoro_coreml.resources import data_file, patches_folder, recipes_folder
 from kokoro_coreml.vocabulary import Vocabulary
 
@@ -43,10 +44,10 @@ def test_every_shipped_recipe_is_valid_and_named_after_its_file():
         assert load_recipe(name).name == name
 
 
-def test_complete_is_the_default_shape_and_pins_the_weights():
+def test_complete_has_its_shape_and_pins_the_weights():
     recipe = load_recipe("complete")
     assert [(b.tokens, b.frames) for b in recipe.buckets] == [(128, 400)]
-    assert recipe.bundle == "kokoro-82m"
+    assert recipe.bundle == "kokoro-82m-complete"
     assert recipe.checkpoint.source == "hexgrad/Kokoro-82M"
     assert recipe.checkpoint.sha256["kokoro-v1_0.pth"].startswith("496dba11")
     assert recipe.checkpoint.fallback == "packaged"
@@ -177,6 +178,20 @@ def test_the_pipeline_recipe_names_every_stage_and_both_axes():
 def test_the_pipeline_recipe_reads_back_as_the_same():
     recipe = load_recipe("kokoro-82m")
     assert parse_recipe(recipe.to_dict(), document="r.toml") == recipe
+
+
+def test_the_recipe_for_ios_17_differs_in_its_target_and_buckets_alone():
+    older, recipe = load_recipe("kokoro-82m-ios17"), load_recipe("kokoro-82m")
+    assert older.target == Target(minimum_deployment_target="iOS17")
+    assert (len(older.tokens), len(older.frames)) == (1, 1)
+    for field in dataclasses.fields(recipe):
+        if field.name not in ("name", "description", "bundle", "tokens", "frames", "target"):
+            assert getattr(older, field.name) == getattr(recipe, field.name), field.name
+
+
+def test_every_recipe_has_a_bundle_of_its_own():
+    bundles = [load_recipe(name).bundle for name in recipe_names()]
+    assert len(set(bundles)) == len(bundles)
 
 
 def test_the_complete_cut_is_built_as_its_target_says():

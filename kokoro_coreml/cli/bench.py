@@ -9,7 +9,7 @@ import typer
 
 from kokoro_coreml.cli.commands import Debug, Quiet, app
 from kokoro_coreml.cli.edge import Edge, working
-from kokoro_coreml.cli.proof import STANDARD_OUTPUT, _require_folder, _write
+from kokoro_coreml.cli.proof import STANDARD_OUTPUT, require_writable, write_whole
 
 
 @app.command()
@@ -68,7 +68,7 @@ def bench(
     # the root reads --json as a switch; here it takes a file
     edge.json = json is not None and file is None
     if file is not None:
-        _require_folder(file)
+        require_writable(file)
     request = BenchRequest(
         bundle,
         convert,
@@ -85,7 +85,7 @@ def bench(
         report = run(request, reporter=edge.reporter)
         text = report.to_json()
         if file is not None:
-            _write(file, lambda path: path.write_text(text, encoding="utf-8"))
+            write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
     edge.result(report.to_dict(), render(report))
     if failures(report):
         # not raised as an error: the report was printed, and holds every reason

@@ -115,7 +115,7 @@ def convert(
     context: typer.Context,
     recipe: Annotated[
         str, typer.Argument(help="Name of a recipe, or the path of a TOML file.")
-    ] = "complete",
+    ] = "kokoro-82m",
     checkpoint: Annotated[
         str | None,
         typer.Option(
@@ -134,16 +134,38 @@ def convert(
         Path | None, typer.Option(help="Folder of the bundle [default: artifacts/BUNDLE].")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier bundle.")] = False,
+    compression: Annotated[
+        str | None,
+        typer.Option(
+            help="Store every large weight in one way instead of the recipe's: none, exact, int8, "
+            "palette8, palette6, palette4/16 and so on."
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of all packages, as in 45MB; the bits of each weight are chosen by measured "
+            "error. Instead of --compression."
+        ),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Convert a checkpoint, check the saved package, and write a bundle."""
     edge: Edge = context.obj
+    if compression is not None and budget is not None:
+        raise typer.BadParameter("--compression and --budget exclude each other; give one of them")
     with working(edge):
+        from kokoro_coreml.compression.asked import parse_size, require_pipeline, uniform
         from kokoro_coreml.recipe import load_recipe
 
+        limit = None if budget is None else parse_size(budget)
         chosen = load_recipe(recipe)
+        if compression is not None:
+            chosen = uniform(chosen, compression)
+        if limit is not None:
+            require_pipeline(chosen, "budget")
         from kokoro_coreml.conversion import convert as run
 
         result = run(
@@ -152,6 +174,7 @@ def convert(
             voices=tuple(voice or ()),
             out=out or Path("artifacts") / chosen.bundle,
             force=force,
+            budget=limit,
             reporter=edge.reporter,
         )
     edge.result(result.to_dict(), f"Bundle: {result.bundle}")

@@ -62,7 +62,7 @@ def run(
             program = Program.load(package, function, precision=precision)
         with edge.reporter.step(f"run {package.name}:{function}"):
             found = program(arrays, capture=capture or ())
-    _write(output, lambda path: _save_npz(path, found))
+    write_whole(output, lambda path: _save_npz(path, found))
     record = {
         "package": str(package),
         "function": function,
@@ -117,7 +117,7 @@ def verify(
     edge: Edge = context.obj
     files = [path for path in (json, html) if path is not None and str(path) != STANDARD_OUTPUT]
     for path in files:
-        _require_folder(path)
+        require_writable(path)
     request = Request(
         bundle,
         runtime=runtime,
@@ -131,9 +131,9 @@ def verify(
         found = judge(request, reporter=edge.reporter)
         text = found.report.to_json()
         if json in files:
-            _write(json, lambda path: path.write_text(text, encoding="utf-8"))
+            write_whole(json, lambda path: path.write_text(text, encoding="utf-8"))
         if html is not None:
-            _write(html, lambda path: write_html(path, found.report, found.listenings))
+            write_whole(html, lambda path: write_html(path, found.report, found.listenings))
     edge.result(found.report.to_dict(), summary(found.report))
     if found.report.verdict != "passed":
         # not raised as an error: the report was printed, and holds every reason
@@ -238,7 +238,8 @@ def _save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
                 )
 
 
-def _require_folder(path: Path) -> None:
+def require_writable(path: Path) -> None:
+    """Refuse a path that no file can be written to, before anything is run; `BundleError`."""
     if path.is_dir() or not path.name:
         raise BundleError(f"'{path}' is a folder; give the path of a file")
     if not path.parent.is_dir():
@@ -246,14 +247,14 @@ def _require_folder(path: Path) -> None:
 
 
 def _require_free(path: Path, *, force: bool) -> None:
-    _require_folder(path)
+    require_writable(path)
     if path.suffix != ".npz":
         raise BundleError(f"'{path}' must end in .npz")
     if path.exists() and not force:
         raise BundleError(f"'{path}' exists already; use --force to replace it")
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from kokoro_coreml.bundle import seal, staged
 from kokoro_coreml.bundle.contents import build_manifest
 from kokoro_coreml.bundle.staging import DEFAULT_NEED_BYTES
 from kokoro_coreml.checkpoint import Checkpoint
+from kokoro_coreml.compression.asked import require_pipeline
 from kokoro_coreml.conversion.complete import convert_complete
+from kokoro_coreml.conversion.compressing import Budget, require_fit
 from kokoro_coreml.conversion.job import Built, Job
 from kokoro_coreml.conversion.pipeline import convert_pipeline
 from kokoro_coreml.manifest import Manifest
@@ -58,6 +60,7 @@ def convert(
     voices: Sequence[str] = (),
     out: Path,
     force: bool = False,
+    budget: int | None = None,
     reporter: Reporter = SILENT,
 ) -> ConversionResult:
     """Convert a checkpoint, execute what was saved, and write the bundle if it is right.
@@ -73,17 +76,26 @@ def convert(
             recipe's sample in place of its own voice, whatever language that voice is of.
         out: the bundle's folder.
         force: replace an earlier bundle.
+        budget: bytes of all packages together, for which compression is chosen by measured error
+            instead of the recipe's; of the cut `pipeline`.
         reporter: told of every step.
 
     Raises:
         KokoroError: one of its subclasses, by what went wrong; an earlier bundle is unchanged.
     """
+    if budget is not None:
+        require_pipeline(recipe, "budget")
     room = DEFAULT_NEED_BYTES * max(len(recipe.buckets), len(recipe.frames))
     with fixed_threads(), staged(out, force=force, need_bytes=room) as folder:
         job = Job(recipe, folder, reporter)
         weights = job.load(checkpoint)
         packs = job.voices(weights, voices)
+        if budget is not None:
+            recipe = Budget(job, weights, packs[0]).recipe(budget)
+            job = replace(job, recipe=recipe)
         built = _CUTS[recipe.cut](job, weights, packs)
+        if budget is not None:
+            require_fit(folder, [package.file for package in built.packages], budget)
         parity = summarise(list(built.legs), runtime="executor")
         job.write(weights, packs, built.audio)
         manifest = seal(folder, build_manifest(recipe, weights, packs, built.packages, parity))

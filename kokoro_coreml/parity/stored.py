@@ -7,7 +7,7 @@ away from upstream is another question, which the legs against upstream answer.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -63,7 +63,10 @@ def stored_network(
 
 
 def _replace(
-    parameters: dict[str, Tensor], texts: dict[str, str], package: PackageRecord, program: Program
+    parameters: Mapping[str, Tensor],
+    texts: Mapping[str, str],
+    package: PackageRecord,
+    program: Program,
 ) -> list[str]:
     """Put in what the package holds; names of its weights that belong to no parameter."""
     expanded = {fingerprint(v): name for name, v in program.expanded_weights().items()}

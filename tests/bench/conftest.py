@@ -10,13 +10,15 @@ import pytest
 
 from kokoro_coreml.bench.lines import Line
 from tests.coreml.conftest import behave, fake_mac, mac_children  # noqa: F401
-from tests.support.tiny_bundle import convert_tiny, write_suite
 
 
-@dataclass
+@dataclass(frozen=True)
 class Small:
     folder: Path
-    bundle: Path
+
+    @property
+    def bundle(self):
+        return self.folder / "bundle"
 
     @property
     def suite(self):
@@ -28,11 +30,9 @@ class Small:
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory):
+def small(tiny_bundle):
     """The cut `complete` of the tiny network with a suite of two cases."""
-    folder = tmp_path_factory.mktemp("small")
-    write_suite(folder / "suite.toml")
-    return Small(folder, convert_tiny(folder))
+    return Small(tiny_bundle)
 
 
 def line(case, tokens=6):

@@ -14,21 +14,16 @@ from kokoro_coreml.recipe import FRAME_STAGES, PIPELINE, TOKEN_STAGES
 from tests.coreml.conftest import behave, fake_mac, mac_children  # noqa: F401
 from tests.support.tiny_bundle import (
     PIPELINE_FRAMES,
-    PIPELINE_RECIPE,
     PIPELINE_TOKENS,
     PipelineBench,
-    convert_tiny,
-    write_suite,
 )
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny_pipeline")
-    write_suite(folder / "suite.toml")
-    return PipelineBench(folder, convert_tiny(folder, "kokoro-82m", PIPELINE_RECIPE))
+def pipeline(tiny_pipeline, tmp_path_factory):
+    return PipelineBench(tiny_pipeline, tmp_path_factory.mktemp("planted"))
 
 
 def failed(report: Report) -> set[str]:

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,20 +47,6 @@ RECIPE = {
 }
 
 PIPELINE_TOKENS, PIPELINE_FRAMES = (24, 32), (128, 256)
-
-PIPELINE_RECIPE = {
-    "name": '"tiny-pipeline"',
-    "bundle": '"tiny-pipeline"',
-    "tokens": str(list(PIPELINE_TOKENS)),
-    "frames": str(list(PIPELINE_FRAMES)),
-    "phonemes": f'"{PHONEMES}"',
-    "module_snr_db": "60.0",
-    "audio_snr_db": "5.0",
-    "rewrite_snr_db": "45.0",
-    "half_rewrite_snr_db": "35.0",
-    "bucket_snr_db": "20.0",
-    "log_spectral_distance_db": "3.0",
-}
 
 LOOSE = {
     "audio_snr_db": 20.0,
@@ -135,17 +121,17 @@ speed = 1.5
     return path
 
 
-def convert_tiny(folder: Path, name: str = "complete", recipe: Mapping[str, str] = RECIPE) -> Path:
-    """Convert the tiny network by a recipe with some keys changed; returns the bundle."""
-    text = (recipes_folder() / f"{name}.toml").read_text(encoding="utf-8")
-    for key, value in recipe.items():
+def fill_folder(folder: Path) -> None:
+    """Write `tiny.toml`, `weights`, `suite.toml` and the `bundle` made of them."""
+    write_suite(folder / "suite.toml")
+    text = (recipes_folder() / "complete.toml").read_text(encoding="utf-8")
+    for key, value in RECIPE.items():
         text, found = re.subn(rf"(?m)^{key} = .*$", lambda _, k=key, v=value: f"{k} = {v}", text)
         assert found == 1
     path = folder / "tiny.toml"
     path.write_text(text, encoding="utf-8")
     weights = write_checkpoint(folder / "weights")
     conversion.convert(load_recipe(path), checkpoint=str(weights), out=folder / "bundle")
-    return folder / "bundle"
 
 
 def changed_copy(
@@ -218,12 +204,18 @@ def edit_weight(model: Any, weights: Path, name: str, change: Callable[[Any], An
 PACKAGE_LEGS = ("inputs = upstream", "package = rewrite", "package = upstream")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Bench:
-    """A sound bundle and what verifies copies of it."""
+    """A sound bundle, which other workers read too, and what verifies copies of it."""
 
     folder: Path
-    bundle: Path
+    """As `fill_folder` left it."""
+    scratch: Path
+    """Where the copies go."""
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "bundle"
 
     def verify(self, bundle: Path, *legs: str) -> Report:
         """Verify by some of the legs, or by all of them."""
@@ -240,7 +232,7 @@ class Bench:
 
     def planted(self, name: str, change: Callable[[Any, Path], None], *legs: str) -> Report:
         """Plant a fault in a copy of the package."""
-        copy = changed_copy(self.bundle, self.folder / name, change)
+        copy = changed_copy(self.bundle, self.scratch / name, change)
         try:
             return self.verify(copy, *(legs or PACKAGE_LEGS))
         finally:
@@ -251,7 +243,7 @@ class Bench:
 
         `target`: fields of the recipe's target to replace.
         """
-        copy = self.folder / name
+        copy = self.scratch / name
         shutil.copytree(self.bundle, copy)
         shutil.rmtree(copy / PACKAGE)
         stage = complete_stage(tiny_checkpoint(), Bucket(TOKENS, FRAMES), noise_seed=0)
@@ -264,12 +256,17 @@ class Bench:
         return reseal(copy)
 
 
-@dataclass
+@dataclass(frozen=True)
 class PipelineBench:
-    """A sound bundle of the cut `pipeline`, and what verifies copies of it."""
+    """The same for a bundle of the cut `pipeline`."""
 
     folder: Path
-    bundle: Path
+    """As `tiny_pipeline.fill_folder` left it."""
+    scratch: Path
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "bundle"
 
     def verify(
         self, bundle: Path, *legs: str, precision: str = "float32", runtime: str = "executor"
@@ -302,7 +299,7 @@ class PipelineBench:
             for size in sizes:
                 change(operations(model, f"{axis}_{size}"))
 
-        target = self.folder / "planted"
+        target = self.scratch / "planted"
         copy = changed_copy(self.bundle, target, everywhere, f"{stage}.mlpackage")
         try:
             return self.verify(copy, *(legs or PACKAGE_LEGS), precision=precision)

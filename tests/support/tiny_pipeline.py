@@ -12,7 +12,13 @@ from kokoro_coreml.cache import StageCache
 from kokoro_coreml.progress import SILENT, Reporter
 from kokoro_coreml.recipe import Recipe, load_recipe
 from kokoro_coreml.resources import recipes_folder
-from tests.support.tiny_bundle import PHONEMES, write_checkpoint
+from tests.support.tiny_bundle import (
+    PHONEMES,
+    PIPELINE_FRAMES,
+    PIPELINE_TOKENS,
+    write_checkpoint,
+    write_suite,
+)
 
 TOKENS = (32,)
 FRAMES = (128, 256)
@@ -40,6 +46,12 @@ def pipeline_recipe(path: Path, **changes: str) -> Recipe:
     return load_recipe(path)
 
 
+def shared_recipe(path: Path, **changes: str) -> Recipe:
+    """The recipe of the bundle that `fill_folder` makes."""
+    sizes = {"tokens": str(list(PIPELINE_TOKENS)), "frames": str(list(PIPELINE_FRAMES))}
+    return pipeline_recipe(path, **(sizes | changes))
+
+
 def convert_pipeline(folder: Path, recipe: Recipe, *, weights: Path | None = None) -> Path:
     """Convert the tiny network with a cache of its own; returns the bundle."""
 
@@ -51,3 +63,9 @@ def convert_pipeline(folder: Path, recipe: Recipe, *, weights: Path | None = Non
         patch.setattr(StageCache, "default", default)
         conversion.convert(recipe, checkpoint=str(weights), out=folder / "bundle")
     return folder / "bundle"
+
+
+def fill_folder(folder: Path) -> None:
+    """Write `tiny.toml`, `weights`, `suite.toml` and the `bundle` made of them."""
+    write_suite(folder / "suite.toml")
+    convert_pipeline(folder, shared_recipe(folder / "tiny.toml"))
