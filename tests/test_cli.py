@@ -42,7 +42,7 @@ class Stub:
         self.calls = []
         self.error = None
 
-    def convert(self, recipe, *, checkpoint, voices, out, force, reporter):
+    def convert(self, recipe, *, checkpoint, voices, out, force, budget, reporter):
         self.calls.append(
             {
                 "recipe": recipe.name,
@@ -50,6 +50,8 @@ class Stub:
                 "voices": voices,
                 "out": out,
                 "force": force,
+                "budget": budget,
+                "compression": recipe.compression and recipe.compression.default,
             }
         )
         print("a library prints to standard output")
@@ -86,6 +88,8 @@ def test_convert_without_arguments_builds_the_pipeline_in_artifacts(stub, tmp_pa
             "voices": (),
             "out": Path("artifacts/kokoro-82m"),
             "force": False,
+            "budget": None,
+            "compression": "exact",
         }
     ]
     assert (tmp_path / "artifacts/kokoro-82m/manifest.json").is_file()
@@ -105,8 +109,26 @@ def test_every_option_reaches_the_function(stub):
             "voices": ("a", "b*0.5+c*0.5"),
             "out": Path("here"),
             "force": True,
+            "budget": None,
+            "compression": None,
         }
     ]
+
+
+def test_compression_and_budget_reach_the_function(stub, capsys):
+    assert main(["convert", "--compression", "palette6/16"]) == 0
+    assert main(["convert", "--budget", "45 MB", "--force"]) == 0
+    found = [(call["compression"], call["budget"]) for call in stub.calls]
+    assert found == [("palette6/16", None), ("exact", 45_000_000)]
+    for arguments, code in (
+        (["--compression", "int8", "--budget", "45MB"], 2),
+        (["--compression", "int7"], 3),
+        (["--budget", "small"], 3),
+        (["complete", "--budget", "45MB"], 3),
+    ):
+        assert main(["convert", *arguments]) == code, arguments
+        capsys.readouterr()
+    assert len(stub.calls) == 2
 
 
 def test_json_prints_exactly_one_object_on_standard_output(stub, capsys):
@@ -209,7 +231,7 @@ SLOW = """
     import sys, time, types
     from tests.support.bundles import fill
     from kokoro_coreml.bundle import staged
-    def convert(recipe, *, checkpoint, voices, out, force, reporter):
+    def convert(recipe, *, checkpoint, voices, out, force, budget, reporter):
         with reporter.step("Tracing"), staged(out, force=force, need_bytes=1) as folder:
             fill(folder)
             (folder / "half").write_text("half")

@@ -20,8 +20,7 @@ from kokoro_coreml.compression.scheme import BLOB_ALIGNMENT, Opset, Scheme, byte
 from kokoro_coreml.errors import PackageError
 from kokoro_coreml.executor.package import BLOB_SENTINEL, Package
 from kokoro_coreml.executor.types import ELEMENT_TYPES
-from kokoro_coreml.lowering.compress import _CHANNELS as CHANNELS
-from kokoro_coreml.lowering.compress import THRESHOLD
+from kokoro_coreml.lowering.compress import CHANNELS, THRESHOLD
 
 OPERATION_BYTES = 256
 """Of a program, that a compressed weight takes beyond an uncompressed one, at most; in each

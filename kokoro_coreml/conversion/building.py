@@ -46,8 +46,6 @@ class Builder:
     network: PipelineNetwork
     cache: StageCache | None
     """None builds everything anew."""
-    reused: int = 0
-    """Stages that came from the cache."""
     _digests: dict[str, str] = field(default_factory=dict)
 
     def build(self, name: str) -> Iterator[PackageRecord]:
@@ -63,7 +61,7 @@ class Builder:
         with tempfile.TemporaryDirectory(dir=self.job.folder.parent) as scratch:
             paths = {stage.function: Path(scratch) / f"{stage}.mlpackage" for stage in stages}
             for stage in stages:
-                self._lower(stage, paths[stage.function])
+                self.lower(stage, paths[stage.function])
             for record in self._placed(stages, paths):
                 self._inspect(record)
                 yield record
@@ -94,10 +92,14 @@ class Builder:
                 f"{len(found)} severe findings, the first is {found[0]}"
             )
 
-    def _lower(self, stage: Stage, path: Path) -> None:
+    def lower(self, stage: Stage, path: Path) -> None:
+        """Write the package of one stage at one bucket, from the cache if it holds it.
+
+        Raises:
+            ConversionError: it cannot be traced or lowered.
+        """
         key = self._key(stage) if self.cache is not None else None
         if key is not None and self.cache is not None and self.cache.get(key, path):
-            self.reused += 1
             self.job.reporter.note(f"{stage}: as converted before")
             return
         with self.job.timed("trace"), self.job.reporter.step(f"trace {stage}"):

@@ -21,7 +21,7 @@ from kokoro_coreml.compression.scheme import BLOB_ALIGNMENT
 from kokoro_coreml.compression.survey import OPERATION_BYTES, Stored, Surveyed, survey
 from kokoro_coreml.conversion.building import Builder
 from kokoro_coreml.conversion.job import Job
-from kokoro_coreml.conversion.pipeline import _opening
+from kokoro_coreml.conversion.pipeline import opening
 from kokoro_coreml.errors import ConversionError
 from kokoro_coreml.modules.pipeline import PipelineNetwork
 from kokoro_coreml.recipe import PIPELINE, TOKEN_STAGES, Recipe
@@ -79,7 +79,7 @@ class Budget:
 
     def _utterance(self) -> Utterance:
         sample = self.job.recipe.sample
-        phonemes = _opening(sample.phonemes)
+        phonemes = opening(sample.phonemes)
         ids = Vocabulary.from_config(self.weights.config).encode(phonemes)
         return Utterance(tuple(ids), self.voice.row(len(phonemes)), sample.speed)
 
@@ -103,7 +103,7 @@ class Budget:
         # beside the bundle's own folder, so that nothing of it can be left in there
         with tempfile.TemporaryDirectory(dir=self.job.folder.parent) as scratch:
             path = Path(scratch) / f"{name}.mlpackage"
-            builder._lower(pipeline_stage(self._network, name, size), path)
+            builder.lower(pipeline_stage(self._network, name, size), path)
             return survey(path, name, name_of)
 
     def _other_bytes(self, name: str) -> int:

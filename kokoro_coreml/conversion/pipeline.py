@@ -79,9 +79,9 @@ def _refer(job: Job, weights: Checkpoint, voice: VoicePack) -> list[Case]:
         ("sample", sample.phonemes, sample.speed),
         ("sample", sample.phonemes, sample.speed * PROBE_SPEED),
     ]
-    opening = _opening(sample.phonemes)
-    if opening != sample.phonemes:
-        said.append(("opening", opening, sample.speed))
+    first = opening(sample.phonemes)
+    if first != sample.phonemes:
+        said.append(("opening", first, sample.speed))
     for name, phonemes, speed in said:
         title = f"{name} at speed {speed:g}"
         with job.timed("reference"), job.reporter.step(f"reference: upstream speaks the {title}"):
@@ -92,7 +92,7 @@ def _refer(job: Job, weights: Checkpoint, voice: VoicePack) -> list[Case]:
     return cases
 
 
-def _opening(phonemes: str) -> str:
+def opening(phonemes: str) -> str:
     """The first words, or the first phonemes of a long word."""
     words = phonemes[:OPENING_TOKENS].rsplit(" ", 1)
     return words[0] if len(phonemes) > OPENING_TOKENS else phonemes

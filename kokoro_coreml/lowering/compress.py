@@ -41,7 +41,7 @@ THRESHOLD = 2_048
 
 PASS_NAME = "kokoro::compress_weights"
 
-_CHANNELS = {
+CHANNELS = {
     ("conv", "weight"): 0,
     ("conv_transpose", "weight"): 1,
     ("linear", "weight"): 0,
@@ -115,7 +115,7 @@ def _axis_in(user: Any, var: Any) -> int | None:
     slots = [slot for slot, given in user.inputs.items() if given is var]
     if len(slots) != 1:
         return None
-    axis = _CHANNELS.get((user.op_type, slots[0]))
+    axis = CHANNELS.get((user.op_type, slots[0]))
     if user.op_type == "matmul" and axis is not None:
         transposed = getattr(user, f"transpose_{slots[0]}").val
         axis = -3 - axis if transposed else axis
