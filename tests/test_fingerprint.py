@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kokoro_coreml import fingerprint
+from kokoro_coreml.conversion.building import SHAPED_BY
 from kokoro_coreml.fingerprint import (
     encode,
     source_digest,
@@ -276,3 +277,11 @@ def test_the_rooms_of_this_project_reach_what_they_build_on() -> None:
     found = set(source_files("kokoro_coreml.modules", "kokoro_coreml.stages"))
     assert {"kokoro_coreml.modules.norm", "kokoro_coreml.noise", "kokoro_coreml.recipe"} <= found
     assert not {name for name in found if name.startswith("kokoro_coreml.parity")}
+
+
+def test_all_that_shapes_a_stage_is_part_of_its_key() -> None:
+    found = set(source_files(*SHAPED_BY))
+    wanted = ("modules.pipeline", "modules.masks", "modules.folded.generator", "stages.pipeline")
+    wanted += ("lowering.lower", "lowering.corrections", "lowering.shapes_only")
+    wanted += tuple(f"compression.{name}" for name in ("exact", "kmeans", "naming", "quantise"))
+    assert not {f"kokoro_coreml.{name}" for name in wanted} - found

@@ -7,7 +7,6 @@ was measured in the run that wrote it. What was not is null or an empty list, an
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from kokoro_coreml.bench.errors import BenchError
-from kokoro_coreml.tables import Limits, decode, encode, json_schema
+from kokoro_coreml.documents import Document
+from kokoro_coreml.tables import Limits, encode
 
 SCHEMA_VERSION = 1
 """Version of the `bench.json` format this code writes and reads."""
@@ -288,14 +288,11 @@ class BenchReport:
         return result
 
     def to_json(self) -> str:
-        """The file's text.
+        """The file's text; raises `BenchError` if it would not be readable again."""
+        return DOCUMENT.text(self)
 
-        Raises:
-            BenchError: the report would not be readable again.
-        """
-        raw = self.to_dict()
-        decode(BenchReport, raw, document="bench.json", error=BenchError)
-        return json.dumps(raw, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+DOCUMENT = Document(BenchReport, "bench.json", "benchmark", "benchmark", SCHEMA_VERSION, BenchError)
 
 
 def load_bench(path: Path) -> BenchReport:
@@ -304,22 +301,9 @@ def load_bench(path: Path) -> BenchReport:
     Raises:
         BenchError: it cannot be read, is not JSON, or is not of this schema.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BenchError(f"cannot read the benchmark '{path}': {error}") from error
-    found = raw.get("schema_version") if isinstance(raw, dict) else None
-    if type(found) is int and found != SCHEMA_VERSION:
-        raise BenchError(
-            f"{path.name}: benchmark schema {found}, but this version reads {SCHEMA_VERSION}"
-        )
-    return decode(BenchReport, raw, document=path.name, error=BenchError)
+    return DOCUMENT.load(path)
 
 
 def bench_schema() -> dict[str, Any]:
-    """JSON Schema of the report; `data/bench.schema.json` holds it as generated."""
-    header = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"kokoro-coreml benchmark, schema version {SCHEMA_VERSION}",
-    }
-    return header | json_schema(BenchReport)
+    """JSON Schema; `data/bench.schema.json` holds it as generated."""
+    return DOCUMENT.schema()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kokoro_coreml import __version__
 from kokoro_coreml.checkpoint import Checkpoint
+from kokoro_coreml.checkpoint.types import Provenance
 from kokoro_coreml.config import SAMPLE_RATE
 from kokoro_coreml.errors import CheckpointError
 from kokoro_coreml.manifest import (
@@ -116,6 +117,18 @@ def _tensor_record(port: Port) -> TensorRecord:
     return TensorRecord(port.name, port.dtype, port.shape)
 
 
+def _checkpoint_record(provenance: Provenance) -> CheckpointRecord:
+    return CheckpointRecord(
+        source=provenance.source,
+        location=provenance.location,
+        revision=provenance.revision,
+        files=provenance.files,
+        license=provenance.license,
+        fallback_from=provenance.fallback_from,
+        notes=provenance.notes,
+    )
+
+
 def build_manifest(
     recipe: Recipe,
     weights: Checkpoint,
@@ -132,20 +145,11 @@ def build_manifest(
         packages: from `package_record`, in the recipe's order of buckets.
         parity: what was measured.
     """
-    provenance = weights.provenance
     return Manifest(
         schema_version=1,
         project_version=__version__,
         recipe=RecipeRecord(recipe.name, recipe.to_dict()),
-        checkpoint=CheckpointRecord(
-            source=provenance.source,
-            location=provenance.location,
-            revision=provenance.revision,
-            files=provenance.files,
-            license=provenance.license,
-            fallback_from=provenance.fallback_from,
-            notes=provenance.notes,
-        ),
+        checkpoint=_checkpoint_record(weights.provenance),
         sample_rate=SAMPLE_RATE,
         samples_per_frame=weights.config.samples_per_frame,
         max_phonemes=weights.config.max_phonemes,

@@ -33,6 +33,8 @@ SHAPED_BY = (
     "kokoro_coreml.lowering.lower",
     "kokoro_coreml.lowering.tracing",
     "kokoro_coreml.lowering.compress",
+    "kokoro_coreml.compression.exact",
+    "kokoro_coreml.compression.naming",
     "kokoro_coreml.bundle.packages",
 )
 """Code that decides the bytes of a lowered stage, with all that it imports."""

@@ -7,15 +7,15 @@ is better, so that it can never pass. Every metric's name ends in its unit or sa
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from kokoro_coreml.documents import Document
 from kokoro_coreml.errors import ParityError
-from kokoro_coreml.tables import Limits, decode, encode, json_schema
+from kokoro_coreml.tables import Limits, encode
 
 SCHEMA_VERSION = 1
 """Version of the `parity.json` format this code writes and reads."""
@@ -227,14 +227,11 @@ class Report:
         return result
 
     def to_json(self) -> str:
-        """The file's text.
+        """The file's text; raises `ParityError` if it would not be readable again."""
+        return DOCUMENT.text(self)
 
-        Raises:
-            ParityError: the report would not be readable again.
-        """
-        raw = self.to_dict()
-        decode(Report, raw, document="parity.json", error=ParityError)
-        return json.dumps(raw, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+DOCUMENT = Document(Report, "parity.json", "report", "parity report", SCHEMA_VERSION, ParityError)
 
 
 def load_report(path: Path) -> Report:
@@ -243,25 +240,12 @@ def load_report(path: Path) -> Report:
     Raises:
         ParityError: it cannot be read, is not JSON, or is not of this schema.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ParityError(f"cannot read the report '{path}': {error}") from error
-    found = raw.get("schema_version") if isinstance(raw, dict) else None
-    if type(found) is int and found != SCHEMA_VERSION:
-        raise ParityError(
-            f"{path.name}: report schema {found}, but this version reads {SCHEMA_VERSION}"
-        )
-    return decode(Report, raw, document=path.name, error=ParityError)
+    return DOCUMENT.load(path)
 
 
 def report_schema() -> dict[str, Any]:
-    """JSON Schema of the report; `data/parity.schema.json` holds it as generated."""
-    header = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"kokoro-coreml parity report, schema version {SCHEMA_VERSION}",
-    }
-    return header | json_schema(Report)
+    """JSON Schema; `data/parity.schema.json` holds it as generated."""
+    return DOCUMENT.schema()
 
 
 def finite(value: float, better: Better) -> float:

@@ -7,16 +7,16 @@ stands why. Sizes are bytes; an infinite SNR is written as `parity.results.CAP`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from kokoro_coreml.documents import Document
 from kokoro_coreml.parity.results import Better
 from kokoro_coreml.recipe import Compression
 from kokoro_coreml.sizes.errors import SizesError
-from kokoro_coreml.tables import Limits, decode, encode, json_schema
+from kokoro_coreml.tables import Limits, encode
 
 SCHEMA_VERSION = 1
 """Version of the `sizes.json` format this code writes and reads."""
@@ -206,14 +206,13 @@ class SizeReport:
         return result
 
     def to_json(self) -> str:
-        """The file's text.
+        """The file's text; raises `SizesError` if it would not be readable again."""
+        return DOCUMENT.text(self)
 
-        Raises:
-            SizesError: the report would not be readable again.
-        """
-        raw = self.to_dict()
-        decode(SizeReport, raw, document="sizes.json", error=SizesError)
-        return json.dumps(raw, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+DOCUMENT = Document(
+    SizeReport, "sizes.json", "table of sizes", "table of sizes", SCHEMA_VERSION, SizesError
+)
 
 
 def load_sizes(path: Path) -> SizeReport:
@@ -222,22 +221,9 @@ def load_sizes(path: Path) -> SizeReport:
     Raises:
         SizesError: it cannot be read, is not JSON, or is not of this schema.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SizesError(f"cannot read the table of sizes '{path}': {error}") from error
-    found = raw.get("schema_version") if isinstance(raw, dict) else None
-    if type(found) is int and found != SCHEMA_VERSION:
-        raise SizesError(
-            f"{path.name}: sizes schema {found}, but this version reads {SCHEMA_VERSION}"
-        )
-    return decode(SizeReport, raw, document=path.name, error=SizesError)
+    return DOCUMENT.load(path)
 
 
 def sizes_schema() -> dict[str, Any]:
-    """JSON Schema of the report; `data/sizes.schema.json` holds it as generated."""
-    header = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"kokoro-coreml table of sizes, schema version {SCHEMA_VERSION}",
-    }
-    return header | json_schema(SizeReport)
+    """JSON Schema; `data/sizes.schema.json` holds it as generated."""
+    return DOCUMENT.schema()
