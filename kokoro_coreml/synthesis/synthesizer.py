@@ -55,7 +55,7 @@ class Synthesizer:
             reporter: told of every step.
 
         Raises:
-            BundleError: it is not a bundle, is not what was written, or has no `complete` package.
+            BundleError: it is not a bundle, is not what was written, or holds no whole network.
             PackageError: the backend does not exist here, or the compute units are not for it.
             CheckpointError: its configuration cannot be read.
         """
