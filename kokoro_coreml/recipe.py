@@ -309,7 +309,7 @@ def _cut_problems(recipe: Recipe) -> Iterator[str]:
         if recipe.compression is not None:
             yield "'compression' does not belong to the cut 'complete'"
         return
-    yield from _compression_problems(recipe.compression)
+    yield from compression_problems(recipe.compression, recipe.target)
     if sorted(recipe.stages) != sorted(PIPELINE):
         yield f"'stages' must name {', '.join(PIPELINE)}; found {', '.join(recipe.stages)}"
     for key, sizes in (("tokens", recipe.tokens), ("frames", recipe.frames)):
@@ -322,7 +322,8 @@ def _cut_problems(recipe: Recipe) -> Iterator[str]:
         yield "'target.multifunction' needs 'minimum_deployment_target' iOS18"
 
 
-def _compression_problems(compression: Compression | None) -> Iterator[str]:
+def compression_problems(compression: Compression | None, target: Target) -> Iterator[str]:
+    """What is wrong with how weights are to be stored on a deployment target."""
     if compression is None:
         return
     unknown = [name for name in compression.stages if name not in PIPELINE]
@@ -332,6 +333,9 @@ def _compression_problems(compression: Compression | None) -> Iterator[str]:
     for text in dict.fromkeys(texts):
         if text not in (UNCOMPRESSED, EXACT):
             try:
-                Scheme.parse(text)
+                scheme = Scheme.parse(text)
             except RecipeError as error:
-                yield f"'compression': {error}, {UNCOMPRESSED} and {EXACT}"
+                yield f"'compression': {error}; besides, {UNCOMPRESSED} and {EXACT}"
+                continue
+            if target.minimum_deployment_target == "iOS17" and scheme.too_new:
+                yield f"'compression': {text}: {scheme.too_new}"

@@ -262,6 +262,14 @@ def test_packages_of_one_function_may_be_for_ios_17(pipeline):
     assert not parse_recipe(pipeline, document="r.toml").target.multifunction
 
 
+@pytest.mark.parametrize("text", ["palette3", "palette4/16"])
+def test_what_ios_17_cannot_store_is_refused_for_it(pipeline, text):
+    pipeline["compression"] = {"default": "exact", "reason": "a test", "stages": {"Tail": text}}
+    assert parse_recipe(pipeline, document="r.toml").compression.stages == {"Tail": text}
+    pipeline["target"] = {"minimum_deployment_target": "iOS17"}
+    refused(pipeline, text, "need iOS 18")
+
+
 def test_the_sample_must_fit_every_bucket(raw):
     raw["buckets"] += [{"tokens": 64, "frames": 200}, {"tokens": 65, "frames": 9}]
     needed = len(raw["sample"]["phonemes"]) + 2

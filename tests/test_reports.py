@@ -1,4 +1,4 @@
-"""The reports of the default recipe that are committed."""
+"""The reports that are committed, and what the README says of them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,61 @@ import pytest
 from kokoro_coreml.parity.results import load_report
 from kokoro_coreml.parity.suite import load_suite
 from kokoro_coreml.recipe import load_recipe
+from kokoro_coreml.sizes import load_sizes
 
-REPORTS = Path(__file__).parent.parent / "artifacts" / "reports"
+ROOT = Path(__file__).parent.parent
+REPORTS = ROOT / "artifacts" / "reports"
 
 
-@pytest.mark.parametrize("precision", ["float32", "declared"])
-def test_the_committed_report_is_of_the_default_recipe_and_passed(precision):
-    report = load_report(REPORTS / f"kokoro-82m.{precision}.json")
+@pytest.mark.parametrize(
+    ("recipe", "precision", "suite"),
+    [
+        ("complete", "float32", "smoke"),
+        ("complete", "declared", "smoke"),
+        ("kokoro-82m", "declared", "full"),
+    ],
+)
+def test_the_committed_report_is_of_its_recipe_and_passed(recipe, precision, suite):
+    report = load_report(REPORTS / f"{recipe}.{precision}.json")
     assert report.verdict == "passed"
     assert report.precision == precision
-    assert report.bundle.recipe == load_recipe("complete").name
-    assert {case.name for case in report.cases} == {c.id for c in load_suite("smoke").cases}
+    assert report.bundle.recipe == load_recipe(recipe).name
+    assert {case.name for case in report.cases} == {c.id for c in load_suite(suite).cases}
     verdicts = {leg.name: leg.verdict for leg in report.legs}
     assert verdicts.pop("coreml = upstream") == "not run"
     assert set(verdicts.values()) == {"passed"}
     assert len(report.operations) > 2000
 
 
+def test_every_bucket_of_the_default_recipe_spoke():
+    report, recipe = load_report(REPORTS / "kokoro-82m.declared.json"), load_recipe("kokoro-82m")
+    spoke = {timing.function for timing in report.timings if timing.run_seconds}
+    wanted = {f"tokens_{size}" for size in recipe.tokens}
+    assert spoke == wanted | {f"frames_{size}" for size in recipe.frames}
+
+
 def test_the_committed_page_is_whole():
-    page = (REPORTS / "kokoro-82m.float32.html").read_text(encoding="utf-8")
+    page = (REPORTS / "complete.float32.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
     assert page.count("<audio") == 3 * len(load_suite("smoke").cases)
     assert page.rstrip().endswith("</html>")
+
+
+def test_the_table_of_sizes_in_the_readme_is_the_committed_one():
+    report, readme = load_sizes(REPORTS / "sizes.json"), (ROOT / "README.md").read_text("utf-8")
+    lines = [line for line in readme.splitlines() if line.startswith("| `")]
+    for row in report.rows:
+        size, quality = f"{row.sizes.package_bytes / 1e6:.1f} MB", row.quality
+        spread = quality.spreads["log_spectral_distance_db"]
+        numbers = (
+            f"| {size} |",
+            f"| {quality.duration_errors_percent:.1f} % |",
+            f"| {spread.median:.2f} ({spread.worst:.2f}) |",
+        )
+        found = [line for line in lines if all(number in line for number in numbers)]
+        assert len(found) == 1, row.name
+        assert found[0].endswith(f"| {quality.word_errors} |")
+    assert report.smallest == load_recipe("kokoro-82m").compression.default
+    best = {row.name: row.sizes.package_bytes for row in report.rows}
+    assert best["int8"] <= 85e6
+    assert best["50MB"] <= 50e6

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 
-from kokoro_coreml.compression.exact import EXACT, UNCOMPRESSED
-from kokoro_coreml.compression.scheme import Scheme
 from kokoro_coreml.errors import RecipeError
-from kokoro_coreml.recipe import Compression, Recipe
+from kokoro_coreml.recipe import Compression, Recipe, compression_problems
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|m|g)(i?)b", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3}
@@ -41,15 +39,14 @@ def uniform(recipe: Recipe, text: str) -> Recipe:
         text: `none`, `exact`, or what `Scheme.parse` reads.
 
     Raises:
-        RecipeError: the text is unknown, or the recipe is of another cut.
+        RecipeError: the text is unknown or not for the recipe's target, or the recipe is of another
+            cut.
     """
     require_pipeline(recipe, "compression")
-    if text not in (UNCOMPRESSED, EXACT):
-        try:
-            Scheme.parse(text)
-        except RecipeError as error:
-            raise RecipeError(f"{error}, {UNCOMPRESSED} and {EXACT}") from error
-    return replace(recipe, compression=Compression(text, reason=f"--compression {text}"))
+    compression = Compression(text, reason=f"--compression {text}")
+    for problem in compression_problems(compression, recipe.target):
+        raise RecipeError(problem)
+    return replace(recipe, compression=compression)
 
 
 def require_pipeline(recipe: Recipe, what: str) -> None:

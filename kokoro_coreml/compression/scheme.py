@@ -87,9 +87,14 @@ class Scheme:
         """
         if self.group is not None and shape[axis] % self.group:
             return f"its {shape[axis]} output channels are no multiple of {self.group}"
-        if opset == "iOS17" and self.group is not None:
+        return self.too_new if opset == "iOS17" else None
+
+    @property
+    def too_new(self) -> str | None:
+        """What iOS 17 lacks for it, or None."""
+        if self.group is not None:
             return "palettes per group need iOS 18"
-        if opset == "iOS17" and self.kind == "palette" and self.bits == 3:
+        if self.kind == "palette" and self.bits == 3:
             return "palettes of 3 bits need iOS 18"
         return None
 

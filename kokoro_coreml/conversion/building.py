@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +102,7 @@ class Builder:
         Raises:
             ConversionError: it cannot be traced or lowered.
         """
-        key = self._key(stage) if self.cache is not None else None
+        key = self.key(stage) if self.cache is not None else None
         if key is not None and self.cache is not None and self.cache.get(key, path):
             self.job.reporter.note(f"{stage}: as converted before")
             return
@@ -118,7 +120,8 @@ class Builder:
         if key is not None and self.cache is not None:
             self.cache.put(key, path)
 
-    def _key(self, stage: Stage) -> Key:
+    def key(self, stage: Stage) -> Key:
+        """Of everything that decides the bytes of a stage's package."""
         if stage.name not in self._digests:
             # names, not only values: they choose the compression
             weights = {
@@ -134,9 +137,17 @@ class Builder:
                 "build": vars(build),
                 "compression": None if compression is None else compression.to_dict(),
                 "weights": self._digests[stage.name],
+                "config": self._config,
                 "code": self._code,
             }
         )
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        """What of the network is no tensor: layers that share weights, heads, dilations, slopes."""
+        found = dataclasses.asdict(self.network.config)
+        del found["raw"]
+        return found
 
     @cached_property
     def _code(self) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -25,19 +25,19 @@ from kokoro_coreml.executor import Program
 from kokoro_coreml.manifest import LegRecord, PackageRecord
 from kokoro_coreml.modules.pipeline import PipelineNetwork
 from kokoro_coreml.noise import merged_noise
-from kokoro_coreml.parity.flows import ForcedDurations
+from kokoro_coreml.parity.flows import EagerStages, ForcedDurations
 from kokoro_coreml.parity.gate import (
     Case,
     compressed_against_upstream,
     package_against_upstream,
     stage_against_rewrite,
 )
-from kokoro_coreml.parity.reference import Reference, upstream_inputs
+from kokoro_coreml.parity.reference import Reference, ReferenceSpeech, upstream_inputs
 from kokoro_coreml.parity.stored import stored_network
 from kokoro_coreml.recipe import PIPELINE, TOKEN_STAGES, Bucket
 from kokoro_coreml.stages import pipeline_stage
-from kokoro_coreml.synthesis.pipeline import Flow, Pipeline
-from kokoro_coreml.synthesis.speech import Backend, Utterance
+from kokoro_coreml.synthesis.pipeline import Flow, Pipeline, Stages
+from kokoro_coreml.synthesis.speech import Backend, Spoken, Utterance
 from kokoro_coreml.synthesis.stages import PackagedStages
 from kokoro_coreml.vocabulary import Vocabulary
 from kokoro_coreml.voices import VoicePack
@@ -114,36 +114,56 @@ class _Gate:
             title = f"check: {case.name} at declared precision"
             with self.job.timed("check"), self.job.reporter.step(title):
                 flow = pipeline.speak(case.utterance)
-            legs.append(self._upstream(case, flow, pipeline))
+            legs += self._against_upstream(case, flow, pipeline)
             audio.append(flow.spoken.audio)
         return audio[0], legs
 
-    def _upstream(self, case: Case, flow: Flow, pipeline: Pipeline) -> LegRecord:
-        name, recipe = f"package = upstream: {case.name} on {flow.bucket}", self.job.recipe
-        if recipe.compression is None or not recipe.compression.lossy:
-            return package_against_upstream(name, flow.spoken, case, recipe.parity)
-        stages = ForcedDurations(pipeline.stages, case.reference.durations)
-        forced = Pipeline(stages, pipeline.config, noise_seed=pipeline.noise_seed)
-        said = forced.speak(case.utterance).spoken
-        return compressed_against_upstream(name, flow.spoken, said, case)
+    def _against_upstream(self, case: Case, flow: Flow, pipeline: Pipeline) -> list[LegRecord]:
+        """Where weights lost something, upstream only bounds how much that may be.
+
+        The packages are then held, as strictly as others to upstream, to the network in PyTorch
+        with the weights they hold.
+        """
+        where, limits = f"{case.name} on {flow.bucket}", self.job.recipe.parity
+        name = f"package = upstream: {where}"
+        if self.stored is self.network:
+            return [package_against_upstream(name, flow.spoken, case, limits)]
+
+        def speech(stages: Stages) -> Spoken:
+            again = Pipeline(stages, pipeline.config, noise_seed=pipeline.noise_seed)
+            return again.speak(case.utterance).spoken
+
+        eager = speech(EagerStages(self.stored, pipeline.stages.tokens, pipeline.stages.frames))
+        own = replace(case, reference=ReferenceSpeech(eager.audio, eager.durations))
+        forced = speech(ForcedDurations(pipeline.stages, case.reference.durations))
+        return [
+            compressed_against_upstream(name, flow.spoken, forced, case),
+            package_against_upstream(
+                f"package = network of its weights: {where}", flow.spoken, own, limits
+            ),
+        ]
+
+    @cached_property
+    def stored(self) -> PipelineNetwork:
+        """With the weights that the packages hold."""
+        stages = self._pipeline("float32").stages
+        assert isinstance(stages, PackagedStages)
+        return stored_network(self.network, self.job.recipe.compression, stages)
 
     def against_rewrite(self, cases: Sequence[Case]) -> list[LegRecord]:
         """Leg 4: every function in float32, beside the module it was traced from."""
         legs: dict[str, LegRecord] = {}
         pipeline = self._pipeline("float32")
-        assert isinstance(pipeline.stages, PackagedStages)
-        stored = stored_network(self.network, self.job.recipe.compression, pipeline.stages)
         for bucket in _buckets(self.job):
             case = _fitting(cases, bucket)
             title = f"check: {case.name} on {bucket} beside the modules"
             with self.job.timed("check"), self.job.reporter.step(title):
-                beside = partial(self._compare, stored, bucket, legs)
+                beside = partial(self._compare, bucket, legs)
                 pipeline.speak(case.utterance, bucket=bucket, on_stage=beside)
         return list(legs.values())
 
     def _compare(
         self,
-        network: PipelineNetwork,
         bucket: Bucket,
         legs: dict[str, LegRecord],
         name: str,
@@ -151,7 +171,7 @@ class _Gate:
         outputs: Mapping[str, np.ndarray],
     ) -> None:
         size = bucket.tokens if name in TOKEN_STAGES else bucket.frames
-        stage = pipeline_stage(network, name, size)
+        stage = pipeline_stage(self.stored, name, size)
         title = f"package = rewrite: {stage}"
         if title in legs:
             return

@@ -22,6 +22,7 @@ from kokoro_coreml.parity.metrics import (
     snr_db,
 )
 from kokoro_coreml.parity.modules import Eager
+from kokoro_coreml.parity.pipeline_measures import worst_snr_db
 from kokoro_coreml.parity.reference import ReferenceSpeech
 from kokoro_coreml.recipe import Thresholds
 from kokoro_coreml.stages.types import Stage
@@ -119,23 +120,9 @@ def stage_against_rewrite(
         half: whether the package's weights are in half precision.
     """
     expected = Eager(stage)(inputs)
-    worst = min(_port_snr_db(port, expected[port], outputs[port]) for port in expected)
+    worst = worst_snr_db(expected, outputs)
     key = "half_rewrite_snr_db" if half else "rewrite_snr_db"
     return leg(name, {key: worst}, {key: getattr(thresholds, key)})
-
-
-def _port_snr_db(port: str, reference: np.ndarray, candidate: np.ndarray) -> float:
-    """SNR of one output; spectra as complex numbers, since pi and -pi are the same phase."""
-    if reference.shape != candidate.shape:
-        return math.nan
-    if port == "har":
-        reference, candidate = _complex(reference), _complex(candidate)
-    return snr_db(reference=reference.astype(np.float32), candidate=candidate.astype(np.float32))
-
-
-def _complex(har: np.ndarray) -> np.ndarray:
-    magnitude, phase = np.split(har, 2, axis=1)
-    return np.concatenate([magnitude * np.cos(phase), magnitude * np.sin(phase)], axis=1)
 
 
 def package_against_upstream(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from kokoro_coreml.noise import merged_noise
 from kokoro_coreml.parity.bounds import FLOAT32_SNR, FLOAT32_SOUND_DB, LOSS, SAME_SOURCE
 from kokoro_coreml.parity.counterparts import same_source_audio
 from kokoro_coreml.parity.flows import Around, Arrays, ForcedDurations, Lengths
-from kokoro_coreml.parity.metrics import duration_errors, snr_db
+from kokoro_coreml.parity.metrics import duration_errors, log_spectral_distance_db, snr_db
 from kokoro_coreml.parity.modules import spoken_metrics
 from kokoro_coreml.parity.packages import Said, case_name, yardstick_of
 from kokoro_coreml.parity.pipeline_devices import PipelineDevice
@@ -61,6 +61,7 @@ class PipelineCut:
         self.lossy = compression is not None and compression.lossy
         stored = stored_network(self.network, compression, self.plain)
         self.legs = PipelineLegs(run, self.network, self.plain, stored)
+        self.stored = self.legs.stored
         self.float32_snr: dict[str, float] = {}
         """Of the cases said so far, by the packages in float32."""
 
@@ -165,11 +166,25 @@ class PipelineCut:
                 "compared with upstream's durations forced"
             )
         said = Said(trial, name, own.spoken, metrics, yardstick, note=note)
-        return said if self.lossy else self._beside_float32(said, executed=units is None)
+        if self.lossy:
+            return replace(said, metrics=metrics | self._beside_stored(trial, own))
+        return self._beside_float32(said, executed=units is None)
 
     def _speak(self, trial: Trial, stages: Stages) -> Flow:
         pipeline = Pipeline(stages, self.run.checkpoint.config, noise_seed=self.seed)
         return pipeline.speak(trial.utterance)
+
+    def _beside_stored(self, trial: Trial, own: Flow) -> dict[str, float]:
+        """The same utterance by the network in PyTorch with the weights that the packages hold."""
+        theirs = self._speak(trial, self.stored).spoken
+        errors = duration_errors(reference=theirs.durations, candidate=own.spoken.durations)
+        pair = {"reference": theirs.audio, "candidate": own.spoken.audio}
+        same = theirs.audio.shape == own.spoken.audio.shape
+        return {
+            "stored_duration_errors": float(errors),
+            "stored_snr_db": snr_db(**pair) if same else math.nan,
+            "stored_spectral_distance_db": log_spectral_distance_db(**pair) if same else math.nan,
+        }
 
     def _same_source(self, trial: Trial, flow: Flow) -> float:
         frames = int(flow.spoken.durations.sum())

@@ -258,6 +258,11 @@ def test_one_way_for_all_weights_replaces_the_recipes() -> None:
         (["kokoro-82m", "--budget", "45MB", "--compression", "int8"], 2, "exclude each other"),
         (["kokoro-82m", "--budget", "much"], RecipeError.exit_code, "unknown size 'much'"),
         (["kokoro-82m", "--compression", "zip"], RecipeError.exit_code, "none and exact"),
+        (
+            ["kokoro-82m-ios17", "--compression", "palette4/16"],
+            RecipeError.exit_code,
+            "need iOS 18",
+        ),
         (["complete", "--budget", "45MB"], RecipeError.exit_code, "cut 'complete'"),
         (["complete", "--compression", "int8"], RecipeError.exit_code, "cut 'complete'"),
     ],

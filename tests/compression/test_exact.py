@@ -62,6 +62,26 @@ def test_weights_that_never_were_of_8_bits_are_left_alone(dtype: type) -> None:
     assert exact_scheme(weight, 0, "iOS18") is None
 
 
+@pytest.mark.parametrize(("loss_db", "kept"), [(-130.0, True), (-110.0, False), (-70.0, False)])
+def test_how_much_counts_as_nothing(loss_db: float, kept: bool) -> None:
+    random = np.random.default_rng(5)
+    data = random.integers(-100, 101, (30, 500)) * 0.01
+    shaken = data + 10 ** (loss_db / 20) * np.sqrt(np.mean(data**2)) * random.standard_normal(
+        data.shape
+    )
+    scheme = exact_scheme(shaken.astype(np.float32), 0, "iOS18")
+    assert (scheme is not None) == kept
+
+
+@pytest.mark.parametrize(("far", "kind"), [(105.0, "int8"), (1_276.0, "palette")])
+def test_which_values_are_too_far_for_a_grid(far: float, kind: str) -> None:
+    weight = np.random.default_rng(6).choice([-1.0, 1.0], (8, 600)).astype(np.float32)
+    weight[3, 5] = far
+    scheme = scheme_of("int8", weight, 0, "iOS18")
+    assert scheme is not None
+    assert scheme.kind == kind
+
+
 def test_the_words_of_a_recipe() -> None:
     weight = np.random.default_rng(3).standard_normal((20, 300)).astype(np.float32)
     assert scheme_of("none", weight, 0, "iOS18") is None
