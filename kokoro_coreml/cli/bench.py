@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from kokoro_coreml.cli.commands import Debug, Quiet, app
-from kokoro_coreml.cli.edge import Edge, working
-from kokoro_coreml.cli.proof import STANDARD_OUTPUT, require_writable, write_whole
+from kokoro_coreml.cli.edge import Edge, require_writable, working, write_whole
+from kokoro_coreml.cli.proof import STANDARD_OUTPUT
 
 
 @app.command()

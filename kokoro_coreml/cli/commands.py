@@ -17,8 +17,10 @@ from kokoro_coreml.cli.edge import (
     Edge,
     StoppedError,
     exit_codes,
+    require_writable,
     terminable,
     working,
+    write_whole,
 )
 from kokoro_coreml.errors import KokoroError
 
@@ -148,6 +150,10 @@ def convert(
             "error. Instead of --compression."
         ),
     ] = None,
+    save_compression: Annotated[
+        Path | None,
+        typer.Option(help="Write the [compression] table that was used here, for a recipe."),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
     debug: Debug = False,
@@ -156,8 +162,10 @@ def convert(
     edge: Edge = context.obj
     if compression is not None and budget is not None:
         raise typer.BadParameter("--compression and --budget exclude each other; give one of them")
+    if save_compression is not None:
+        require_writable(save_compression)
     with working(edge):
-        from kokoro_coreml.compression.asked import parse_size, require_pipeline, uniform
+        from kokoro_coreml.compression.asked import parse_size, require_pipeline, save, uniform
         from kokoro_coreml.recipe import load_recipe
 
         limit = None if budget is None else parse_size(budget)
@@ -177,6 +185,9 @@ def convert(
             budget=limit,
             reporter=edge.reporter,
         )
+        if save_compression is not None:
+            content = result.manifest.recipe.content
+            write_whole(save_compression, lambda path: save(content, path))
     edge.result(result.to_dict(), f"Bundle: {result.bundle}")
 
 

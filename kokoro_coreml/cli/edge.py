@@ -15,8 +15,9 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,7 +25,7 @@ from rich.text import Text
 
 from kokoro_coreml import errors
 from kokoro_coreml.cli.reporting import RichReporter, error_console
-from kokoro_coreml.errors import KokoroError
+from kokoro_coreml.errors import BundleError, KokoroError
 
 USAGE = 2
 INTERRUPTED = 130
@@ -128,3 +129,23 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a path that no file can be written to, before anything is run; `BundleError`."""
+    if path.is_dir() or not path.name:
+        raise BundleError(f"'{path}' is a folder; give the path of a file")
+    if not path.parent.is_dir():
+        raise BundleError(f"cannot write '{path}': its folder does not exist; make it first")
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise BundleError(f"cannot write '{path}': {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)

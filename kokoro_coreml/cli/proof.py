@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from zipfile import BadZipFile, ZipFile
@@ -12,7 +11,7 @@ from zipfile import BadZipFile, ZipFile
 import typer
 
 from kokoro_coreml.cli.commands import Debug, Json, Quiet, app
-from kokoro_coreml.cli.edge import Edge, working
+from kokoro_coreml.cli.edge import Edge, require_writable, working, write_whole
 from kokoro_coreml.errors import BundleError, PackageError, ParityError
 
 if TYPE_CHECKING:
@@ -238,29 +237,9 @@ def _save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
                 )
 
 
-def require_writable(path: Path) -> None:
-    """Refuse a path that no file can be written to, before anything is run; `BundleError`."""
-    if path.is_dir() or not path.name:
-        raise BundleError(f"'{path}' is a folder; give the path of a file")
-    if not path.parent.is_dir():
-        raise BundleError(f"cannot write '{path}': its folder does not exist; make it first")
-
-
 def _require_free(path: Path, *, force: bool) -> None:
     require_writable(path)
     if path.suffix != ".npz":
         raise BundleError(f"'{path}' must end in .npz")
     if path.exists() and not force:
         raise BundleError(f"'{path}' exists already; use --force to replace it")
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise BundleError(f"cannot write '{path}': {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)

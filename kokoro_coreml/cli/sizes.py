@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kokoro_coreml.cli.commands import Debug, Json, Quiet, app
-from kokoro_coreml.cli.edge import Edge, working
-from kokoro_coreml.cli.proof import require_writable, write_whole
+from kokoro_coreml.cli.edge import Edge, require_writable, working, write_whole
 
 if TYPE_CHECKING:
     from kokoro_coreml.sizes import SizeReport

@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 from kokoro_coreml.errors import RecipeError
-from kokoro_coreml.recipe import Compression, Recipe, compression_problems
+from kokoro_coreml.recipe import Compression, Recipe, compression_problems, parse_recipe
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|m|g)(i?)b", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3}
@@ -56,6 +57,19 @@ def require_pipeline(recipe: Recipe, what: str) -> None:
             f"'{recipe.name}' is of the cut '{recipe.cut}', whose weights are not compressed: use "
             f"a recipe of the cut 'pipeline', such as kokoro-82m, or leave out the {what}"
         )
+
+
+def save(recipe: Mapping[str, object], path: Path) -> None:
+    """Write the `[compression]` table of a manifest's recipe, to be pasted into another recipe.
+
+    Raises:
+        RecipeError: it has none.
+        OSError: the file cannot be written.
+    """
+    compression = parse_recipe(dict(recipe), document="the recipe").compression
+    if compression is None:
+        raise RecipeError(f"the recipe has no [compression], so '{path}' was not written")
+    path.write_text(to_toml(compression), encoding="utf-8")
 
 
 def to_toml(compression: Compression) -> str:

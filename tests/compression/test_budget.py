@@ -15,7 +15,7 @@ from torch import nn
 from kokoro_coreml import conversion
 from kokoro_coreml.cli import main
 from kokoro_coreml.compression import Scheme
-from kokoro_coreml.compression.asked import parse_size, to_toml, uniform
+from kokoro_coreml.compression.asked import parse_size, save, to_toml, uniform
 from kokoro_coreml.compression.budget import within_budget
 from kokoro_coreml.compression.measured import SCHEMES, Errors, noise
 from kokoro_coreml.compression.probe import HOPELESS, Departure, Probe
@@ -237,6 +237,17 @@ def test_the_table_of_a_recipe_holds_the_choice(probe: Quadratic) -> None:
     raw = {key: value for key, value in raw.items() if value not in (None, [], ())}
     raw["target"] = {k: v for k, v in raw["target"].items() if v is not None}
     assert parse_recipe(raw, document="mine.toml").compression == compression
+
+
+def test_the_table_of_a_recipe_is_saved(tmp_path: Path) -> None:
+    recipe = uniform(load_recipe("kokoro-82m"), "palette6/16")
+    save(recipe.to_dict(), tmp_path / "table.toml")
+    table = tomllib.loads((tmp_path / "table.toml").read_text(encoding="utf-8"))
+    assert table == {
+        "compression": {"default": "palette6/16", "reason": "--compression palette6/16"}
+    }
+    with pytest.raises(RecipeError, match="has no"):
+        save(load_recipe("complete").to_dict(), tmp_path / "none.toml")
 
 
 def test_text_in_a_table_is_quoted() -> None:

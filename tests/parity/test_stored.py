@@ -17,12 +17,20 @@ from kokoro_coreml.modules.pipeline import PipelineNetwork
 from kokoro_coreml.parity import gate
 from kokoro_coreml.parity.gate import Case, compressed_against_upstream
 from kokoro_coreml.parity.reference import ReferenceSpeech
+from kokoro_coreml.parity.request import EVERY_LEG, Request
 from kokoro_coreml.parity.stored import stored_network
-from kokoro_coreml.parity.thresholds import PACKAGE_UPSTREAM, of_leg, thresholds_for
+from kokoro_coreml.parity.thresholds import (
+    COREML_UPSTREAM,
+    PACKAGE_UPSTREAM,
+    of_leg,
+    thresholds_for,
+)
+from kokoro_coreml.parity.verification import verify
 from kokoro_coreml.recipe import Compression, load_recipe
 from kokoro_coreml.synthesis import Spoken, Utterance
 from kokoro_coreml.synthesis.stages import PackagedStages
 from tests.support.tiny import tiny_checkpoint
+from tests.support.tiny_bundle import write_suite
 from tests.support.tiny_pipeline import convert_pipeline, pipeline_recipe
 
 LOSSY = Compression(
@@ -36,8 +44,8 @@ LOSSY = Compression(
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lossy")
-    recipe = pipeline_recipe(folder / "tiny.toml", frames="[128]")
-    # a random network keeps no distance to itself
+    # a random network amplifies flips at the branch cut, and keeps no distance to itself
+    recipe = pipeline_recipe(folder / "tiny.toml", frames="[128]", audio_snr_db="12.0")
     far = tuple((metric, 100.0, *rest) for metric, _, *rest in gate.COMPRESSED)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gate, "COMPRESSED", far)
@@ -63,10 +71,40 @@ def test_what_was_saved_is_held_to_the_weights_it_holds(manifest: Manifest) -> N
         (value,), (bound,) = leg.metrics.values(), leg.thresholds.values()
         assert value >= bound >= 50.0, leg.name
     upstream = [leg for name, leg in legs.items() if name.startswith("package = upstream")]
-    assert upstream
+    own = [leg for name, leg in legs.items() if name.startswith("package = network of its weights")]
+    assert len(upstream) == len(own) > 0
     for leg in upstream:
         assert "audio_snr_db" not in leg.thresholds
         assert set(leg.thresholds) == set(leg.metrics)
+    for leg in own:
+        assert leg.metrics["duration_errors"] == 0
+        assert leg.metrics["audio_snr_db"] >= leg.thresholds["audio_snr_db"] >= 12.0
+
+
+def test_verify_holds_the_whole_to_the_network_of_its_weights(bundle: Path) -> None:
+    folder = bundle.parent
+    named = thresholds_for("float16", None, "pipeline", lossy=True)
+    stored = [t for t in named if t.metric.startswith("stored_")]
+    assert {t.leg for t in stored} == {PACKAGE_UPSTREAM, COREML_UPSTREAM}
+    report = verify(
+        Request(
+            bundle,
+            suite=str(write_suite(folder / "suite.toml")),
+            checkpoint=str(folder / "weights"),
+            thresholds=tuple(named),
+            waive=tuple(leg for leg in EVERY_LEG if leg != PACKAGE_UPSTREAM),
+        )
+    ).report
+    (leg,) = [leg for leg in report.legs if leg.name == PACKAGE_UPSTREAM]
+    values = {(check.metric, check.where): check.value for check in leg.checks}
+    own = {key: value for key, value in values.items() if key[0].startswith("stored_")}
+    assert len(own) == 6
+    for (metric, where), value in own.items():
+        if metric == "stored_duration_errors":
+            assert value == 0, where
+        elif metric == "stored_snr_db":
+            assert value > 12.0, where
+    assert not any(metric == "audio_snr_db" for metric, _ in values)
 
 
 def test_the_stored_network_is_another_one(bundle: Path, manifest: Manifest) -> None:
