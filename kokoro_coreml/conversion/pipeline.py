@@ -146,9 +146,12 @@ class _Gate:
     @cached_property
     def stored(self) -> PipelineNetwork:
         """With the weights that the packages hold."""
+        compression = self.job.recipe.compression
+        if compression is None or not compression.lossy:
+            return self.network  # nothing need be read for that
         stages = self._pipeline("float32").stages
         assert isinstance(stages, PackagedStages)
-        return stored_network(self.network, self.job.recipe.compression, stages)
+        return stored_network(self.network, compression, stages)
 
     def against_rewrite(self, cases: Sequence[Case]) -> list[LegRecord]:
         """Leg 4: every function in float32, beside the module it was traced from."""
