@@ -211,8 +211,17 @@ def _schema(kind: Any) -> dict[str, Any]:
         "object": ("minProperties", "maxProperties"),
     }.get(schema.get("type", ""), ("minimum", "maximum"))
     pattern = None if limits.pattern is None else f"^(?:{limits.pattern})$"
-    found = {low: limits.minimum, high: limits.maximum, "pattern": pattern}
+    found = {low: _plain(limits.minimum), high: _plain(limits.maximum), "pattern": pattern}
     return schema | {k: v for k, v in found.items() if v is not None}
+
+
+def _plain(bound: float | None) -> float | None:
+    """A whole number as an integer.
+
+    `typing` takes Limits(0) and Limits(0.0) for the same and keeps the one it met first, so what a
+    schema said would depend on the order of imports.
+    """
+    return int(bound) if bound is not None and bound == int(bound) else bound
 
 
 def _schema_of_type(kind: Any) -> dict[str, Any]:
