@@ -79,17 +79,17 @@ def stub(monkeypatch, tmp_path):
 # convert
 
 
-def test_convert_without_arguments_builds_the_pipeline_in_artifacts(stub, tmp_path, capsys):
+def test_convert_without_arguments_builds_complete_in_artifacts(stub, tmp_path, capsys):
     assert main(["convert"]) == 0
     assert stub.calls == [
         {
-            "recipe": "kokoro-82m",
+            "recipe": "complete",
             "checkpoint": None,
             "voices": (),
             "out": Path("artifacts/kokoro-82m"),
             "force": False,
             "budget": None,
-            "compression": "exact",
+            "compression": None,
         }
     ]
     assert (tmp_path / "artifacts/kokoro-82m/manifest.json").is_file()
@@ -116,14 +116,14 @@ def test_every_option_reaches_the_function(stub):
 
 
 def test_compression_and_budget_reach_the_function(stub, capsys):
-    assert main(["convert", "--compression", "palette6/16"]) == 0
-    assert main(["convert", "--budget", "45 MB", "--force"]) == 0
+    assert main(["convert", "kokoro-82m", "--compression", "palette6/16"]) == 0
+    assert main(["convert", "kokoro-82m", "--budget", "45 MB", "--force"]) == 0
     found = [(call["compression"], call["budget"]) for call in stub.calls]
     assert found == [("palette6/16", None), ("exact", 45_000_000)]
     for arguments, code in (
-        (["--compression", "int8", "--budget", "45MB"], 2),
-        (["--compression", "int7"], 3),
-        (["--budget", "small"], 3),
+        (["kokoro-82m", "--compression", "int8", "--budget", "45MB"], 2),
+        (["kokoro-82m", "--compression", "int7"], 3),
+        (["kokoro-82m", "--budget", "small"], 3),
         (["complete", "--budget", "45MB"], 3),
     ):
         assert main(["convert", *arguments]) == code, arguments

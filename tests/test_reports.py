@@ -34,6 +34,22 @@ def test_the_committed_report_is_of_its_recipe_and_passed(recipe, precision, sui
     assert len(report.operations) > 2000
 
 
+def test_the_report_of_the_pipeline_says_what_the_readme_does():
+    report, recipe = load_report(REPORTS / "kokoro-82m.declared.json"), load_recipe("kokoro-82m")
+    assert report.verdict == "failed"
+    assert {case.name for case in report.cases} == {c.id for c in load_suite("full").cases}
+    spoke = {timing.function for timing in report.timings if timing.run_seconds}
+    wanted = {f"tokens_{size}" for size in recipe.tokens}
+    assert spoke == wanted | {f"frames_{size}" for size in recipe.frames}
+    checks = [c for leg in report.legs if leg.name == "package = upstream" for c in leg.checks]
+    wrong = [c.metric for c in checks if c.verdict == "failed"]
+    assert {metric: wrong.count(metric) for metric in wrong} == {
+        "log_spectral_distance_db": 13,
+        "same_source_snr_db": 3,
+    }
+    assert all(c.value == 0 for c in checks if c.metric == "suite_duration_errors_percent")
+
+
 def test_the_committed_page_is_whole():
     page = (REPORTS / "complete.float32.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
