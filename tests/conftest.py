@@ -37,6 +37,8 @@ LONGEST_FIRST = (
     "parity/test_recognition.py",
     "lowering/test_tracing.py",
     "parity/test_stored.py",
+    "compression/test_budget.py",
+    "test_pipeline_ios17.py",
     "sizes/test_run.py",
     "coreml/test_coreml_verify.py",
     "bench/test_bench.py",

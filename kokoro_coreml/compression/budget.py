@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kokoro_coreml.compression.exact import EXACT, UNCOMPRESSED
+from kokoro_coreml.compression.exact import EXACT
 from kokoro_coreml.compression.measured import Errors
 from kokoro_coreml.compression.plan import allocate
 from kokoro_coreml.compression.probe import Departure
@@ -32,6 +32,8 @@ class Plan:
     schemes: Mapping[str, Scheme | None]
     """By path of the parameter; None leaves it as it is. What is no parameter is stored as `exact`
     stores it."""
+    lossy: frozenset[str]
+    """Paths of those that lose something."""
     bytes: int
     """Of all packages, as predicted."""
     energy: float
@@ -40,11 +42,8 @@ class Plan:
     """Measured with all weights compressed at once."""
 
     def compression(self, budget: int) -> Compression:
-        """For a recipe."""
-        weights = {
-            path: UNCOMPRESSED if scheme is None else str(scheme)
-            for path, scheme in sorted(self.schemes.items())
-        }
+        """For a recipe; it names only what loses something, so that no other is taken for lossy."""
+        weights = {path: str(self.schemes[path]) for path in sorted(self.lossy)}
         return Compression(EXACT, self._reason(budget), weights=weights)
 
     def _reason(self, budget: int) -> str:
@@ -88,7 +87,8 @@ def within_budget(errors: Errors, budget: int, other: int) -> Plan:
     picked = [next(c for c in found[path] if c.scheme == s) for path, s in chosen.items()]
     size = other + sum(one.bytes for one in picked)
     named = {path: scheme for path, scheme in chosen.items() if errors.is_parameter(path)}
-    return Plan(named, size, sum(one.error for one in picked), errors.together(named))
+    losing = frozenset(path for path, scheme in named.items() if scheme in errors.lossy(path))
+    return Plan(named, losing, size, sum(one.error for one in picked), errors.together(named))
 
 
 def _like_first(schemes: Sequence[Scheme]) -> Scheme:

@@ -171,7 +171,7 @@ def compressed_against_upstream(name: str, spoken: Spoken, forced: Spoken, case:
     metrics = {
         "suite_duration_errors_percent": 100.0 * errors / tokens,
         "length_difference_percent": 100.0 * longer / frames,
-        "padding_peak": max(padding_peak(spoken.padding), padding_peak(forced.padding)),
+        "padding_peak": padding_peak(np.concatenate([spoken.padding, forced.padding])),
     }
     if reference.shape == candidate.shape:
         pair = {"reference": reference, "candidate": candidate}
