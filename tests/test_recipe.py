@@ -39,15 +39,17 @@ def refused(raw, *fragments):
 
 
 def test_every_shipped_recipe_is_valid_and_named_after_its_file():
-    assert "complete" in recipe_names()
+    assert {"complete", "kokoro-82m"} <= set(recipe_names())
     for name in recipe_names():
         assert load_recipe(name).name == name
+    bundles = [load_recipe(name).bundle for name in recipe_names()]
+    assert len(set(bundles)) == len(bundles), "no recipe replaces another's bundle"
 
 
 def test_complete_has_its_shape_and_pins_the_weights():
     recipe = load_recipe("complete")
     assert [(b.tokens, b.frames) for b in recipe.buckets] == [(128, 400)]
-    assert recipe.bundle == "kokoro-82m"
+    assert recipe.bundle == "kokoro-82m-complete"
     assert recipe.checkpoint.source == "hexgrad/Kokoro-82M"
     assert recipe.checkpoint.sha256["kokoro-v1_0.pth"].startswith("496dba11")
     assert recipe.checkpoint.fallback == "packaged"

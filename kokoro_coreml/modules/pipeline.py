@@ -17,6 +17,7 @@ from kokoro_coreml.checkpoint.types import Checkpoint
 from kokoro_coreml.config import F0_PER_FRAME
 from kokoro_coreml.modules.alignment import create_alignment_matrix
 from kokoro_coreml.modules.folded.albert import AlbertByChannels
+from kokoro_coreml.modules.folded.curves import Curves, CurvesPerFrame
 from kokoro_coreml.modules.folded.decoder import DecoderRows
 from kokoro_coreml.modules.folded.generator import GeneratorRows
 from kokoro_coreml.modules.folded.geometry import Folding
@@ -56,6 +57,7 @@ class PipelineNetwork(nn.Module):
         self.text_encoder = TextEncoderFixed(
             config.hidden_dim, config.text_encoder_kernel_size, config.n_layer, config.n_token
         )
+        self.curves = CurvesPerFrame()
         self.decoder = DecoderRows(config)
         self.generator = GeneratorRows(config.istftnet)
         self.decoder_styles = StyleProjection(self.decoder, config.style_dim)
@@ -75,6 +77,7 @@ class PipelineNetwork(nn.Module):
         source, rest = _split(rest, _SOURCE)
         post, rest = _split(rest, _POST)
         generator, decoder = _split(rest, _GENERATOR)
+        curves = {key: decoder.pop(key) for key in self.curves.state_dict() if key in decoder}
         for module, styles, state in (
             (self.decoder, self.decoder_styles, decoder),
             (self.generator, self.generator_styles, generator),
@@ -82,6 +85,7 @@ class PipelineNetwork(nn.Module):
             load_translated(module, {k: v for k, v in state.items() if _STYLE not in k})
             own = styles.own_state({k: v for k, v in state.items() if _STYLE in k})
             load_translated(styles, own)
+        load_translated(self.curves, curves)
         load_translated(self.source, source)
         load_translated(self.conv_post, post)
 
@@ -166,7 +170,9 @@ class Aligned(NamedTuple):
     f0: Tensor
     """Hz, [1, 2 F], 0 where padded."""
     curves: Tensor
-    """F0 in Hz and energy, [1, 2, 1, 2 F], 0 where padded."""
+    """F0 and energy less their means, as `folded.curves` has them, [1, 2, 1, F], 0 where padded."""
+    levels: Tensor
+    """The means, [1, 2, 1, 1]."""
     asr: Tensor
     """[1, hidden_dim, 1, F], 0 where padded."""
     frame_mask: Tensor
@@ -178,7 +184,8 @@ class ProsodyStage(nn.Module):
 
     def __init__(self, network: PipelineNetwork, frames: int) -> None:
         super().__init__()
-        self.predictor, self.frames = network.predictor, frames
+        self.predictor, self.per_frame = network.predictor, network.curves
+        self.frames = frames
         self.style_dim = network.config.style_dim
 
     def forward(self, d: Tensor, text: Tensor, pred_dur: Tensor, ref_s: Tensor) -> Aligned:
@@ -190,8 +197,9 @@ class ProsodyStage(nn.Module):
         alignment = create_alignment_matrix(durations, self.frames)
         en = d.transpose(1, 2) @ alignment
         f0, energy = self.predictor.curves(en, ref_s[:, self.style_dim :], frames, positions)
-        curves = torch.stack([f0, energy], dim=1).unsqueeze(2)
-        return Aligned(f0, curves, (text @ alignment).unsqueeze(2), frames.mask.unsqueeze(2))
+        curves, levels = self.per_frame(f0, energy, frames)
+        asr = (text @ alignment).unsqueeze(2)
+        return Aligned(f0, curves, levels, asr, frames.mask.unsqueeze(2))
 
 
 class DecoderStage(nn.Module):
@@ -205,12 +213,14 @@ class DecoderStage(nn.Module):
         self,
         asr: Tensor,
         curves: Tensor,
+        levels: Tensor,
         frame_mask: Tensor,
         decoder_scale: Tensor,
         decoder_shift: Tensor,
     ) -> tuple[Tensor]:
         """Inputs as `Aligned` and `Timed` have them -> features [1, 512, rows, width]."""
-        x = self.decoder(asr, curves, frame_mask, Styles(decoder_scale, decoder_shift))
+        styles = Styles(decoder_scale, decoder_shift)
+        x = self.decoder(asr, Curves(curves, levels), frame_mask, styles)
         return (self.folding.fold(x, 1),)
 
 

@@ -15,12 +15,17 @@ import torch
 from torch import Tensor
 
 from kokoro_coreml.executor import Operation, Program
+from kokoro_coreml.executor.types import TensorSpec
 from kokoro_coreml.parity.results import OperationError, finite
 
 _OUTSTANDING = 1e3
 """An element so many times as large as is typical may hide the others."""
 
 _SAMPLED = 4096
+
+HALF_STEP = 2.0**-25
+"""Half the distance between the smallest numbers of half precision: what the type cannot hold is no
+fault of an operation, though it is all there is of a mean that ought to be 0."""
 
 Named = Iterator[tuple[str, Tensor]]
 """Values by package name, in an order close to the program's."""
@@ -42,12 +47,12 @@ class _Beside:
         self, operation: Operation, results: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...] | None:
         replaced = [
-            self._compare(name, value)
-            for (name, _), value in zip(operation.outputs, results, strict=True)
+            self._compare(name, value, _resolution(spec) if self.forced else 0.0)
+            for (name, spec), value in zip(operation.outputs, results, strict=True)
         ]
         return tuple(replaced) if self.forced else None
 
-    def _compare(self, name: str, value: Tensor) -> Tensor:
+    def _compare(self, name: str, value: Tensor, resolution: float) -> Tensor:
         expected = self._find(name) if name in self.names else None
         if expected is None or not isinstance(value, Tensor):
             return value
@@ -56,7 +61,9 @@ class _Beside:
             return value
         if expected.shape != value.shape:
             return value
-        self.errors[name] = tensor_snr_db(reference=expected, candidate=value)
+        self.errors[name] = tensor_snr_db(
+            reference=expected, candidate=value, resolution=resolution
+        )
         return expected.to(value.dtype)
 
     def _find(self, name: str) -> Tensor | None:
@@ -69,19 +76,30 @@ class _Beside:
         return self.waiting.pop(name)
 
 
-def tensor_snr_db(*, reference: Tensor, candidate: Tensor) -> float:
+def _resolution(spec: object) -> float:
+    """Differences up to this are none, for a value declared as `spec`."""
+    return HALF_STEP if isinstance(spec, TensorSpec) and spec.dtype == "fp16" else 0.0
+
+
+def tensor_snr_db(*, reference: Tensor, candidate: Tensor, resolution: float = 0.0) -> float:
     """SNR in dB over all elements, or over those of usual size if that is lower.
 
     Equal elements count as right, infinite ones and NaN included. Without the second reading a few
     large entries, such as the -1e4 of masked scores, would hide that all others are wrong.
+
+    Args:
+        reference: of any shape.
+        candidate: of the same shape.
+        resolution: elements of floating point closer than this count as equal.
     """
     if torch.equal(reference, candidate):  # the rule between a package and its trace
         return float("inf")
     if reference.dtype == torch.bool or candidate.dtype == torch.bool:
         reference, candidate = reference.to(torch.float32), candidate.to(torch.float32)
     if reference.dtype.is_floating_point:
+        difference = reference - candidate
         equal = (reference == candidate) | (reference.isnan() & candidate.isnan())
-        difference = (reference - candidate).masked_fill(equal, 0)
+        difference = difference.masked_fill(equal | (difference.abs() <= resolution), 0)
         reference = reference.masked_fill(~reference.isfinite(), 0)
     else:
         difference = reference.to(torch.float64) - candidate.to(torch.float64)

@@ -64,6 +64,9 @@ class CompleteCut:
         """The seed itself: both sides draw noise for every harmonic."""
         return seed
 
+    def double(self) -> None:
+        """Not asked for: fixed bounds judge every length this cut is built for."""
+
     def parts(self, case: str) -> dict[str, str]:
         """One package, whose operations begin with anything."""
         return {"": case}

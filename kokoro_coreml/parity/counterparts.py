@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kokoro_coreml.modules.generator import POST_SLOPE
-from kokoro_coreml.parity.flows import COMPARED, Arrays, Lengths
+from kokoro_coreml.parity.flows import COMPARED, Arrays, Lengths, frames_of
 from kokoro_coreml.parity.metrics import snr_db
 from kokoro_coreml.parity.reference import Noise, Reference
 from kokoro_coreml.parity.stages import (
     as_complex,
     decoder_features,
+    given_curves,
     run_on_source,
     spectral_head,
 )
@@ -92,16 +93,16 @@ def same_source_audio(
     Returns:
         float32 [samples].
     """
-    wanted = {name: values[name] for name in ("f0", "curves", "asr", "har")}
+    wanted = {name: values[name] for name in ("f0", "curves", "levels", "asr", "har")}
     exact = lengths.exact(wanted, frames)
     timbre, _ = _halves(reference, utterance)
     decoder = reference.model.decoder
 
     def run() -> Tensor:
-        result: Tensor = decoder(exact["asr"], exact["f0"], exact["energy"], timbre)
+        result: Tensor = decoder(exact["asr"], exact["f0"], exact["f0"], timbre)
         return result
 
-    with torch.inference_mode():
+    with torch.inference_mode(), given_curves(decoder, frames_of(exact)):
         _, audio = run_on_source(decoder.generator, run, exact["har"], noise)
         return np.asarray(audio.reshape(-1).numpy())
 
@@ -126,8 +127,10 @@ def _expected(
     yield "asr", at["text"][:, :, index]
     f0, energy = model.predictor.F0Ntrain(at["d"].transpose(1, 2)[:, :, index], style)
     yield "f0", f0
-    yield "energy", energy
-    yield "features", decoder_features(model.decoder, at["asr"], at["f0"], at["energy"], timbre)
+    yield "f0_frames", model.decoder.F0_conv(f0.unsqueeze(1)).squeeze(1)
+    yield "energy_frames", model.decoder.N_conv(energy.unsqueeze(1)).squeeze(1)
+    with given_curves(model.decoder, frames_of(at)):
+        yield "features", decoder_features(model.decoder, at["asr"], at["f0"], at["f0"], timbre)
     generator = model.decoder.generator
     made, _ = run_on_source(
         generator, lambda: generator(at["features"], timbre, at["f0"]), at["har"], noise

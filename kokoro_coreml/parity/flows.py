@@ -26,7 +26,7 @@ Arrays = Mapping[str, np.ndarray]
 COMPARED = {
     "Encoder": ("encoded",),
     "Duration": ("d", "text", "pred_dur"),
-    "Prosody": ("f0", "energy", "asr"),
+    "Prosody": ("f0", "f0_frames", "energy_frames", "asr"),
     "Decoder": ("features",),
     "Source": ("har",),
     "Generator": ("hidden",),
@@ -186,8 +186,9 @@ class Lengths:
         """
         found = dict(values)
         if "curves" in found:
-            curves = found.pop("curves")
-            found |= {"energy": curves[:, 1, 0], "f0_of_curves": curves[:, 0, 0]}
+            levels = found["levels"].astype(np.float32)
+            f0, energy = np.split((found.pop("curves") + levels)[:, :, 0], 2, axis=1)
+            found |= {"f0_frames": f0[:, 0], "energy_frames": energy[:, 0]}
         return {
             name: self._cut(name, _tensor(found[name]), frames)
             for name in self._sizes()
@@ -200,9 +201,8 @@ class Lengths:
         found = {
             "f0": _padded(exact["f0"], positions),
             "asr": _padded(exact["asr"], frames).unsqueeze(2),
-            "curves": torch.stack(
-                [_padded(exact["f0_of_curves"], positions), _padded(exact["energy"], positions)], 1
-            ).unsqueeze(2),
+            "curves": _padded(frames_of(exact) - exact["levels"], frames),
+            "levels": exact["levels"],
             "frame_mask": _padded(torch.ones(1, 1, 1, self.frames), frames),
         }
         for name, (rate, extra) in self._folded().items():
@@ -224,8 +224,9 @@ class Lengths:
             "text": (2, self.tokens),
             "pred_dur": (1, self.tokens),
             "f0": (1, positions),
-            "energy": (1, positions),
-            "f0_of_curves": (1, positions),
+            "f0_frames": (1, self.frames),
+            "energy_frames": (1, self.frames),
+            "levels": (2, 1),
             "asr": (2, self.frames),
             "features": (2, positions),
             "har": (2, columns),
@@ -241,6 +242,11 @@ class Lengths:
             value = Folding.of(frames).unfold(value, rate, extra=extra)
         axis, length = self._sizes()[name]
         return value.narrow(axis, 0, length)
+
+
+def frames_of(exact: Mapping[str, Tensor]) -> Tensor:
+    """F0 and energy as `F0_conv` and `N_conv` give them, [1, 2, 1, F]."""
+    return torch.stack([exact["f0_frames"], exact["energy_frames"]], dim=1).unsqueeze(2)
 
 
 def size_of(name: str, bucket: Bucket) -> int:

@@ -164,8 +164,7 @@ def recognise(recogniser: Recogniser, one: Said) -> Heard | None:
     """Words of both audios; None where the case does not ask for them or there is no audio."""
     if not one.trial.case.recognise or one.spoken is None:
         return None
-    reference = recogniser.words(one.trial.reference.audio)
-    candidate = recogniser.words(one.spoken.audio)
+    reference, candidate = recogniser.compare(one.trial.reference.audio, one.spoken.audio)
     errors = word_errors(reference=reference, candidate=candidate)
     return Heard(" ".join(reference), " ".join(candidate), errors)
 

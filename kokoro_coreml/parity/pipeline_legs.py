@@ -153,9 +153,12 @@ class PipelineLegs:
             )
         ]
         if work.whole:
-            whole = spoken_metrics(self._spoken(work, steps), trial)
+            spoken = self._spoken(work, steps)
+            whole = spoken_metrics(spoken, trial)
+            whole |= pipeline_measures.beside_rounding(trial, spoken.audio)
             whole["exact_snr_db"] = whole["audio_snr_db"]
-            rest = [m for m in judge.of_leg(leg) if m != "module_snr_db"]
+            other = ("module_snr_db", pipeline_measures.distance_that_does_not_apply(whole))
+            rest = [m for m in judge.of_leg(leg) if m not in other]
             checks += judge.checks(leg, str(work), whole, only=rest)
         seconds = time.perf_counter() - began
         self.run.add(LegResult(judged(leg, checks, seconds), tuple(stages)), began)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from kokoro_coreml.config import SAMPLE_RATE
+from kokoro_coreml.parity.bounds import (
+    DISTANCE,
+    FLOAT32_SNR,
+    LOSS,
+    OWN_DISTANCE,
+    OWN_DISTANCE_SOUND_DB,
+    OWN_SNR,
+    RATIO,
+    ROUNDING,
+)
 from kokoro_coreml.parity.flows import Arrays
 from kokoro_coreml.parity.metrics import (
     duration_errors,
+    log_spectral_distance_db,
     opening_snr_db,
     padding_peak,
     snr_db,
     tail_snr_db,
 )
+from kokoro_coreml.parity.trials import Trial
 from kokoro_coreml.synthesis import Spoken
 
 
@@ -66,6 +79,51 @@ def package_metrics(
             "padding_peak": padding_peak(found["audio"][0, samples:]),
         }
     return metrics
+
+
+def beside_rounding(trial: Trial, audio: np.ndarray) -> dict[str, float]:
+    """How far a case is from upstream, measured by how far upstream's own rounding takes it.
+
+    Args:
+        trial: with upstream's speech in double precision; without it nothing is known.
+        audio: what was said, float32 [samples].
+    """
+    if trial.exact is None:
+        return {}
+    reference = trial.reference.audio
+    pair = {"reference": reference, "candidate": trial.exact.audio}
+    own = log_spectral_distance_db(**pair)
+    same = reference.shape == audio.shape
+    ours = log_spectral_distance_db(reference=reference, candidate=audio) if same else math.nan
+    ratio = ours / own if own > 0.0 else math.inf
+    return {OWN_SNR: snr_db(**pair), OWN_DISTANCE: own, RATIO: ratio}
+
+
+def beside_float32(
+    reference: np.ndarray, plain: np.ndarray | None, audio: np.ndarray
+) -> dict[str, float]:
+    """What declared precision costs: the same packages in float32 against both.
+
+    Args:
+        reference: what upstream said, float32 [samples].
+        plain: what the packages said in float32; None where they could not.
+        audio: what they said at declared precision.
+    """
+    same = plain is not None and plain.shape == reference.shape
+    if plain is None or not same:
+        return dict.fromkeys((FLOAT32_SNR, LOSS, ROUNDING), math.nan)
+    found = snr_db(reference=reference, candidate=plain)
+    if plain.shape != audio.shape:
+        return {FLOAT32_SNR: found, LOSS: math.nan, ROUNDING: math.nan}
+    lost = max(0.0, found - snr_db(reference=reference, candidate=audio))
+    distance = log_spectral_distance_db(reference=plain, candidate=audio)
+    return {FLOAT32_SNR: found, LOSS: lost, ROUNDING: distance}
+
+
+def distance_that_does_not_apply(metrics: Mapping[str, float]) -> str:
+    """Of the two bounds on the spectral distance, the one that the other stands for."""
+    own = metrics.get(OWN_DISTANCE, 0.0)
+    return RATIO if own <= OWN_DISTANCE_SOUND_DB else DISTANCE
 
 
 def whole(ours: Spoken, theirs: Spoken) -> dict[str, float]:

@@ -17,7 +17,14 @@ from kokoro_coreml.executor.precision import Finding
 from kokoro_coreml.manifest import Manifest
 from kokoro_coreml.modules.pipeline import PipelineNetwork
 from kokoro_coreml.noise import merged_noise
-from kokoro_coreml.parity.bounds import FLOAT32_SNR, FLOAT32_SOUND_DB, LOSS, SAME_SOURCE
+from kokoro_coreml.parity.bounds import (
+    FLOAT32_SNR,
+    FLOAT32_SOUND_DB,
+    LOSS,
+    OWN_DISTANCE,
+    RATIO,
+    SAME_SOURCE,
+)
 from kokoro_coreml.parity.counterparts import same_source_audio
 from kokoro_coreml.parity.flows import Around, Arrays, ForcedDurations, Lengths
 from kokoro_coreml.parity.metrics import duration_errors, log_spectral_distance_db, snr_db
@@ -25,6 +32,12 @@ from kokoro_coreml.parity.modules import spoken_metrics
 from kokoro_coreml.parity.packages import Said, case_name, yardstick_of
 from kokoro_coreml.parity.pipeline_devices import PipelineDevice
 from kokoro_coreml.parity.pipeline_legs import PipelineLegs
+from kokoro_coreml.parity.pipeline_measures import (
+    beside_float32,
+    beside_rounding,
+    distance_that_does_not_apply,
+)
+from kokoro_coreml.parity.reference import Reference
 from kokoro_coreml.parity.results import PackageTiming
 from kokoro_coreml.parity.run import Run
 from kokoro_coreml.parity.stored import stored_network
@@ -62,8 +75,8 @@ class PipelineCut:
         stored = stored_network(self.network, compression, self.plain)
         self.legs = PipelineLegs(run, self.network, self.plain, stored)
         self.stored = self.legs.stored
-        self.float32_snr: dict[str, float] = {}
-        """Of the cases said so far, by the packages in float32."""
+        self.in_float32: dict[str, np.ndarray | None] = {}
+        """Audio of the cases said so far, by the packages in float32; None where it failed."""
 
     def _packaged(self, precision: str) -> PackagedStages:
         def load(path: Path, function: str, _units: str) -> Backend:
@@ -79,6 +92,10 @@ class PipelineCut:
     def noise(self, seed: int) -> Callable[[int], Tensor]:
         """Noise whose weighted sum is the one channel that the stage `Source` takes."""
         return merged_noise(seed, self.network.source.l_linear.weight)
+
+    def double(self) -> Reference:
+        """Upstream in double precision: long speech is judged by what float32 can know of it."""
+        return Reference(self.run.checkpoint, double=True)
 
     def parts(self, case: str) -> dict[str, str]:
         """Every stage, as `say` writes it in front of an operation."""
@@ -159,6 +176,7 @@ class PipelineCut:
             SAME_SOURCE: self._same_source(trial, flow),
         }
         metrics[YARDSTICK_MARGIN] = metrics["audio_snr_db"] - yardstick["audio_snr_db"]
+        metrics |= beside_rounding(trial, flow.spoken.audio)
         note = None
         if errors:
             note = (
@@ -168,7 +186,7 @@ class PipelineCut:
         said = Said(trial, name, own.spoken, metrics, yardstick, note=note)
         if self.lossy:
             return replace(said, metrics=metrics | self._beside_stored(trial, own))
-        return self._beside_float32(said, executed=units is None)
+        return self._beside_float32(said, flow, executed=units is None)
 
     def _speak(self, trial: Trial, stages: Stages) -> Flow:
         pipeline = Pipeline(stages, self.run.checkpoint.config, noise_seed=self.seed)
@@ -199,34 +217,36 @@ class PipelineCut:
         )
         return snr_db(reference=reference, candidate=flow.spoken.audio)
 
-    def _beside_float32(self, said: Said, *, executed: bool) -> Said:
-        """Add what the same packages reach in float32, and say which bound it leads to."""
-        metrics = dict(said.metrics)
-        case = said.trial.case.id
+    def _beside_float32(self, said: Said, flow: Flow, *, executed: bool) -> Said:
+        """Add what the same packages reach in float32, and say which bounds that leads to."""
+        audio, trial = flow.spoken.audio, said.trial
         if executed and not self.half:
-            self.float32_snr[case] = metrics["audio_snr_db"]
-        elif case not in self.float32_snr:
-            self.float32_snr[case] = self._float32(said.trial)
-        plain = metrics[FLOAT32_SNR] = self.float32_snr[case]
-        metrics[LOSS] = max(0.0, plain - metrics["audio_snr_db"])
-        if not self.half or math.isnan(plain):
-            return Said(**(vars(said) | {"metrics": metrics}))
-        sound = plain >= FLOAT32_SOUND_DB
-        excused = frozenset([LOSS if sound else "audio_snr_db"])
-        note = said.note
-        if not sound:
-            float32 = f"{said.name}: float32 itself has {plain:.1f} dB, so it is judged by {LOSS}"
-            note = "; ".join(part for part in (note, float32) if part)
-        return Said(**(vars(said) | {"metrics": metrics, "excused": excused, "note": note}))
+            self.in_float32[trial.case.id] = audio
+        elif trial.case.id not in self.in_float32:
+            self.in_float32[trial.case.id] = self._float32(trial)
+        plain = self.in_float32[trial.case.id]
+        metrics = {**said.metrics, **beside_float32(trial.reference.audio, plain, audio)}
+        excused = {distance_that_does_not_apply(metrics)}
+        notes = [said.note] if said.note else []
+        if RATIO not in excused:
+            own = f"upstream in double precision is {metrics[OWN_DISTANCE]:.2f} dB from itself"
+            notes.append(f"{said.name}: {own}, so its spectral distance is judged by {RATIO}")
+        if self.half and not math.isnan(metrics[FLOAT32_SNR]):
+            sound = metrics[FLOAT32_SNR] >= FLOAT32_SOUND_DB
+            excused.add(LOSS if sound else "audio_snr_db")
+            if not sound:
+                own = f"float32 itself has {metrics[FLOAT32_SNR]:.1f} dB"
+                notes.append(f"{said.name}: {own}, so its SNR is judged by {LOSS}")
+        note = "; ".join(notes) or None
+        return replace(said, metrics=metrics, excused=frozenset(excused), note=note)
 
-    def _float32(self, trial: Trial) -> float:
-        """SNR of the packages in float32; NaN where they cannot say it."""
+    def _float32(self, trial: Trial) -> np.ndarray | None:
+        """What the packages say in float32; None where they cannot say it."""
         stages = ForcedDurations(self.plain, trial.reference.durations)
         try:
-            spoken = self._speak(trial, stages).spoken
+            return self._speak(trial, stages).spoken.audio
         except KokoroError:
-            return math.nan
-        return snr_db(reference=trial.reference.audio, candidate=spoken.audio)
+            return None
 
 
 def declares_half(manifest: Manifest) -> bool:

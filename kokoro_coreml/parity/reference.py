@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -103,11 +104,16 @@ def upstream_inputs(
 class Reference:
     """Upstream's network with the weights of a checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, double: bool = False) -> None:
         """Build `kokoro.model.KModel` and prove that it holds the checkpoint's weights.
 
         Upstream falls back to a non-strict load that can leave random weights in place without a
         word; every tensor is therefore compared after loading.
+
+        Args:
+            checkpoint: the weights.
+            double: compute in double precision, which shows how far upstream's own float32 is from
+                what its network says.
 
         Raises:
             ParityError: upstream did not take a weight as it is.
@@ -121,6 +127,9 @@ class Reference:
             self.model = KModel(repo_id="local", config=config, model=str(path)).eval()
         self.config = checkpoint.config
         self._check(checkpoint)
+        self.dtype = torch.float64 if double else torch.float32
+        if double:
+            _widen(self.model)
 
     def _check(self, checkpoint: Checkpoint) -> None:
         for part, state in checkpoint.state.items():
@@ -141,8 +150,28 @@ class Reference:
             speed: 1 is the voice's own pace.
         """
         ids = torch.tensor([input_ids], dtype=torch.long)
-        with torch.inference_mode(), InjectedNoise(noise):
-            audio, durations = self.model.forward_with_tokens(
-                ids, torch.from_numpy(np.array(ref_s, dtype=np.float32)), speed
-            )
-        return ReferenceSpeech(audio.numpy().reshape(-1), durations.numpy().reshape(-1))
+        row = torch.from_numpy(np.array(ref_s, dtype=np.float32)).to(self.dtype)
+        with torch.inference_mode(), InjectedNoise(noise), _default_dtype(self.dtype):
+            audio, durations = self.model.forward_with_tokens(ids, row, speed)
+        samples = audio.to(torch.float32).numpy().reshape(-1)
+        return ReferenceSpeech(samples, durations.numpy().reshape(-1))
+
+
+def _widen(model: torch.nn.Module) -> None:
+    """To double precision, with the window that `TorchSTFT` keeps as no buffer."""
+    model.double()
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.dtype == torch.float32:
+                setattr(module, name, value.double())
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Upstream makes its alignment and its positions in torch's default dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

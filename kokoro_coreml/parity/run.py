@@ -152,6 +152,10 @@ class Cut(Protocol):
         """Upstream's noise that is the same as the bundle's of a seed."""
         ...
 
+    def double(self) -> Reference | None:
+        """Upstream in double precision, for a cut that is judged by upstream's own rounding."""
+        ...
+
     def judge_modules(self, trials: Sequence[Trial]) -> None:
         """Legs 1 to 4: rewrite, padding, trace, and the saved package in float32."""
         ...

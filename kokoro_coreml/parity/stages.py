@@ -165,6 +165,22 @@ def decoder_features(
     return features[0]
 
 
+@contextmanager
+def given_curves(decoder: Any, frames: Tensor) -> Iterator[None]:
+    """Let upstream's decoder read these curves, whatever F0 and energy it is called with.
+
+    Args:
+        decoder: upstream's.
+        frames: what its `F0_conv` and `N_conv` are to give, [1, 2, 1, F].
+    """
+    f0, energy = frames.squeeze(2).unsqueeze(2).unbind(dim=1)
+    with (
+        _replaced(decoder.F0_conv, "forward", lambda _: f0),
+        _replaced(decoder.N_conv, "forward", lambda _: energy),
+    ):
+        yield
+
+
 class Generated(NamedTuple):
     """What upstream's generator made of a given source."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +38,9 @@ class Trial:
     """Upstream under another noise."""
     bucket: Bucket
     """The smallest that holds it."""
+    exact: ReferenceSpeech | None = None
+    """Upstream in double precision, under the same noise; None where it was not asked for, or where
+    a duration so close to a half is rounded the other way."""
 
     @property
     def frames(self) -> int:
@@ -77,6 +80,7 @@ class Trials:
         cut: Fitting,
         voices: Path,
         reporter: Reporter,
+        double: Reference | None = None,
     ) -> None:
         """Bind.
 
@@ -87,14 +91,16 @@ class Trials:
             cut: gives buckets, from the quickest to the slowest, and upstream's noise.
             voices: the bundle's folder of voice packs, for names the suites do not bring.
             reporter: told of every case.
+            double: upstream in double precision, where its own rounding is asked for.
         """
+        self.double = double
         self.manifest, self.checkpoint, self.reference = manifest, checkpoint, reference
         self.cut, self.folder, self.reporter = cut, voices, reporter
         limit = min(manifest.max_phonemes, checkpoint.config.max_phonemes)
         self.vocabulary = Vocabulary(checkpoint.config.vocab, limit)
 
     def prepare(self, suite: Suite) -> tuple[list[Trial], list[Skipped]]:
-        """Let upstream speak every case twice.
+        """Let upstream speak every case twice, and once more in double precision if asked to.
 
         Raises:
             VoiceError: a voice of the suite cannot be had.
@@ -127,7 +133,16 @@ class Trials:
             return Skipped(case, f"needs {len(ids)} tokens and {frames} frames")
         again = self.reference.speak(upstream_ids, row, noise=other, speed=case.speed)
         utterance = Utterance(tuple(ids), voice.row(len(case.phonemes)), case.speed)
-        return Trial(case, utterance, tuple(upstream_ids), row, first, again, bucket)
+        trial = Trial(case, utterance, tuple(upstream_ids), row, first, again, bucket)
+        return replace(trial, exact=self._exact(trial, noise))
+
+    def _exact(self, trial: Trial, noise: Noise) -> ReferenceSpeech | None:
+        if self.double is None:
+            return None
+        ids, row = list(trial.upstream_ids), trial.upstream_row
+        found = self.double.speak(ids, row, noise=noise, speed=trial.case.speed)
+        same = np.array_equal(found.durations, trial.reference.durations)
+        return found if same else None
 
     def _fit(self, tokens: int, frames: int) -> Bucket | None:
         fitting = (b for b in self.cut.buckets if b.tokens >= tokens and b.frames >= frames)

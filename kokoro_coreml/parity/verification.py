@@ -148,7 +148,10 @@ class _Verifier:
     def _prepare(self) -> list[Trial]:
         run = self.run
         voices = self.request.bundle / "voices"
-        made = Trials(run.manifest, run.checkpoint, run.reference, self.cut, voices, run.reporter)
+        double = self.cut.double()
+        made = Trials(
+            run.manifest, run.checkpoint, run.reference, self.cut, voices, run.reporter, double
+        )
         trials, self.skipped = made.prepare(run.suite)
         if not trials:
             raise ParityError(

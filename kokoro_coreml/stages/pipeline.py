@@ -98,10 +98,10 @@ class _Ports:
         return _single("f0", shape, "Hz, two positions per frame, 0 where padded")
 
     def aligned(self) -> list[Port]:
-        positions = F0_PER_FRAME * self.size
         return [
             _half("asr", (1, self.config.hidden_dim, 1, self.size), "Text aligned to frames"),
-            _half("curves", (1, 2, 1, positions), "F0 in Hz and energy"),
+            _half("curves", (1, 2, 1, self.size), "F0 and energy less their means"),
+            _half("levels", (1, 2, 1, 1), "The means of F0 and energy"),
             _half("frame_mask", (1, 1, 1, self.size), "1 for frames of speech, then 0"),
         ]
 
@@ -163,9 +163,9 @@ def _duration(network: PipelineNetwork, size: int) -> Stage:
 
 def _prosody(network: PipelineNetwork, size: int) -> Stage:
     ports = _Ports(network, size)
-    asr, curves, mask = ports.aligned()
+    asr, curves, levels, mask = ports.aligned()
     inputs = (*ports.timed(), ports.ref_s())
-    outputs = (ports.f0(), curves, asr, mask)
+    outputs = (ports.f0(), curves, levels, asr, mask)
     return Stage("Prosody", ProsodyStage(network, size), None, size, inputs, outputs)
 
 

@@ -77,7 +77,7 @@ def run(network: PipelineNetwork, said: Said, tokens: int, frames: int) -> Run:
     t = timing(encoded, input_ids, mask, row, torch.tensor([said.speed]))
     a = ProsodyStage(network, frames)(t.d, t.text, t.pred_dur, row)
     (features,) = DecoderStage(network, frames)(
-        a.asr, a.curves, a.frame_mask, t.decoder_scale, t.decoder_shift
+        a.asr, a.curves, a.levels, a.frame_mask, t.decoder_scale, t.decoder_shift
     )
     count = t.pred_dur.sum(dim=1).to(torch.int32)
     samples = network.config.samples_per_frame
@@ -134,7 +134,13 @@ def test_equals_the_complete_cut(tiny: Checkpoint, network: PipelineNetwork, sai
     assert snr(at.d[:, :used], found.timed.d[:, :used]) >= EXACT_DB
     assert snr(at.text, found.timed.text[:, :, :40]) >= EXACT_DB
     assert snr(at.f0, found.aligned.f0) >= EXACT_DB
-    assert snr(at.energy, found.aligned.curves[:, 1, 0]) >= EXACT_DB
+    per_frame = found.aligned.curves + found.aligned.levels * found.aligned.frame_mask
+    for conv, curve, own in zip(
+        (whole.decoder.F0_conv, whole.decoder.N_conv), (at.f0, at.energy), per_frame[0], strict=True
+    ):
+        expected = conv(curve.unsqueeze(1))[0] * found.aligned.frame_mask[0, 0]
+        assert snr(expected, own) >= EXACT_DB
+    assert snr(at.f0, found.aligned.f0) >= EXACT_DB
     assert snr(at.asr, found.aligned.asr.squeeze(2)) >= EXACT_DB
     folding = DecoderStage(network, 256).folding
     assert snr(at.features, folding.unfold(found.features, 1)) >= EXACT_DB
@@ -225,7 +231,7 @@ def test_without_the_frame_mask_the_decoder_says_something_else(
     t, a = found.timed, found.aligned
     mask = torch.ones_like(a.frame_mask)
     stage = DecoderStage(network, 256)
-    (other,) = stage(a.asr, a.curves, mask, t.decoder_scale, t.decoder_shift)
+    (other,) = stage(a.asr, a.curves, a.levels, mask, t.decoder_scale, t.decoder_shift)
     valid = slice(8, 8 + 2 * found.frames)
     assert snr(found.features[:, :, 0, valid], other[:, :, 0, valid]) < 60
 
@@ -278,6 +284,7 @@ KEYS = [
     ("predictor", "F0_proj.bias"),
     ("text_encoder", "embedding.weight"),
     ("decoder", "F0_conv.bias"),
+    ("decoder", "N_conv.bias"),
     ("decoder", "encode.norm1.fc.weight"),
     ("decoder", "decode.3.pool.bias"),
     ("decoder", "generator.ups.0.bias"),

@@ -14,6 +14,7 @@ from kokoro_coreml.executor import Program
 from kokoro_coreml.lowering import lower, trace
 from kokoro_coreml.parity import attribution
 from kokoro_coreml.parity.attribution import attribute, half_precision, tensor_snr_db
+from kokoro_coreml.parity.location import operation_faults
 from kokoro_coreml.parity.packages import has_half, named
 from kokoro_coreml.parity.torchscript import TracedGraph, package_name
 from kokoro_coreml.recipe import Bucket, load_recipe
@@ -215,3 +216,44 @@ def test_a_result_of_another_length_is_an_error_and_not_left_out(saved):
     named = replace(operation, outputs=(("a", operation.outputs[0][1]),))
     beside(named, (torch.ones(3),))
     assert beside.errors == {"a": float("-inf")}
+
+
+def test_what_half_precision_cannot_hold_is_no_fault():
+    reference = torch.tensor([1e-8, -2e-8, 2.9e-8])
+    kept = reference.to(torch.float16).to(torch.float32)
+    found = {"reference": reference, "candidate": kept}
+    assert tensor_snr_db(**found) < 45
+    assert tensor_snr_db(**found, resolution=attribution.HALF_STEP) == float("inf")
+    wrong = {"reference": reference, "candidate": reference + 7e-8}
+    assert tensor_snr_db(**wrong, resolution=attribution.HALF_STEP) < 0
+
+
+class NearlyNothing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(dim=2, keepdim=True)
+        return centred + centred.mean(dim=2, keepdim=True)
+
+
+def test_a_mean_that_ought_to_be_zero_is_not_accused(tmp_path):
+    import coremltools as ct
+
+    ports = (Port("x", "float32", (1, 4, 9), "in"),), (Port("y", "float32", (1, 4, 9), "out"),)
+    stage = Stage("Nearly", NearlyNothing().eval(), 3, 1, *ports)
+    traced = trace(stage)
+    model = ct.convert(
+        traced,
+        inputs=[ct.TensorType(name="x", shape=(1, 4, 9))],
+        outputs=[ct.TensorType(name="y")],
+        minimum_deployment_target=ct.target.iOS17,
+        compute_precision=ct.precision.FLOAT16,
+        skip_model_load=True,
+    )
+    path = tmp_path / "half.mlpackage"
+    model.save(str(path))
+    plain, declared = Program.load(path), Program.load(path, precision="declared")
+    modules = named(plain, TracedGraph(traced, stage.module, ["y"]).modules())
+    found = half_precision(plain, declared, {"x": X}, modules)
+    means = [o for o in found if o.type == "reduce_mean"]
+    assert len(means) == 2
+    assert operation_faults("package = upstream", found, declared.operations) == []
+    assert means[1].snr_db < 45, "with the rounding in front of it, nothing is left of it"

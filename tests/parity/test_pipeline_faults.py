@@ -85,6 +85,13 @@ def test_declared_precision_is_shown_beside_float32(pipeline):
         assert ((case.name, "audio_snr_db") in judged) == sound
         assert ((case.name, "loss_db") in judged) == (not sound)
         assert (f"{case.name}: float32 itself has" in leg.detail) == (not sound)
+        own = metrics["upstream_rounding_distance_db"]
+        ratio = metrics["log_spectral_distance_db"] / own
+        assert metrics["rounding_distance_db"] > 0
+        assert metrics["distance_over_rounding"] == pytest.approx(ratio, rel=1e-6)
+        assert ((case.name, "log_spectral_distance_db") in judged) == (own <= 0.2)
+        assert ((case.name, "distance_over_rounding") in judged) == (own > 0.2)
+        assert (f"{case.name}: upstream in double precision" in leg.detail) == (own > 0.2)
 
 
 def test_a_constant_of_the_decoder(pipeline):

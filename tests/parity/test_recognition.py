@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kokoro_coreml.errors import ParityError
 from kokoro_coreml.parity import recognition
-from kokoro_coreml.parity.recognition import WHISPER_RATE, Recogniser, words
+from kokoro_coreml.parity.recognition import WHISPER_RATE, Recogniser, vote, words
 
 
 class Heard:
@@ -98,3 +100,76 @@ def test_the_real_recogniser_gives_text_and_gives_it_twice() -> None:
     noise = 0.1 * np.random.default_rng(0).standard_normal(24_000)
     found = [Recogniser().transcribe(noise) for _ in range(2)]
     assert found[0] == found[1]
+
+
+# a hearing that is a tie
+
+
+class Torn:
+    """Hears by how much silence stands in front: by audio's level, then by milliseconds."""
+
+    def __init__(self, texts: dict[int, dict[int, str]]) -> None:
+        self.texts, self.hearings = texts, 0
+
+    def transcribe(self, audio: np.ndarray, **_: Any) -> tuple[list[SimpleNamespace], None]:
+        self.hearings += 1
+        level = round(float(np.abs(audio).max()))
+        loud = np.flatnonzero(np.abs(audio) > 0.4 * level)
+        text = self.texts[level].get(round(1000 * int(loud[0]) / WHISPER_RATE), "the boat sang")
+        return [SimpleNamespace(text=text)], None
+
+
+def compared(monkeypatch: pytest.MonkeyPatch, texts: dict[int, dict[int, str]]) -> Any:
+    torn = Torn(texts)
+    monkeypatch.setattr(recognition, "_model", lambda: torn)
+    monkeypatch.setattr(recognition, "_missing", list)
+    first, second = (np.full(24_000, level, dtype=np.float32) for level in (1, 2))
+    return (*Recogniser().compare(first, second), torn.hearings)
+
+
+def test_one_hearing_is_enough_where_both_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, hearings = compared(monkeypatch, {1: {}, 2: {}})
+    assert first == second == ["the", "boat", "sang"]
+    assert hearings == 2
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_word_that_one_hearing_of_five_has_is_outvoted(
+    monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
+    texts: dict[int, dict[int, str]] = {1: {}, 2: {}}
+    texts[level][0] = "the old boat saying"
+    first, second, hearings = compared(monkeypatch, texts)
+    assert first == second == ["the", "boat", "sang"]
+    assert hearings == 12
+
+
+def test_what_most_hearings_have_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = dict.fromkeys((0, 2, 5), "the goat sang")
+    first, second, _ = compared(monkeypatch, {1: {}, 2: others})
+    assert first == ["the", "boat", "sang"]
+    assert second == ["the", "goat", "sang"]
+
+
+WORDS_HEARD = st.lists(st.sampled_from("abcde"), max_size=8)
+
+
+@given(WORDS_HEARD, WORDS_HEARD)
+def test_hearings_that_agree_are_what_is_heard(pivot: list[str], hearing: list[str]) -> None:
+    assert vote(pivot, [hearing]) == hearing
+    assert vote(pivot, [hearing, hearing, pivot]) == hearing
+
+
+@given(WORDS_HEARD, WORDS_HEARD, WORDS_HEARD)
+def test_two_of_three_outvote_the_third_wherever_it_stands(
+    pivot: list[str], most: list[str], other: list[str]
+) -> None:
+    for hearings in ([most, most, other], [most, other, most], [other, most, most]):
+        assert vote(pivot, hearings) == most
+
+
+def test_ties_at_two_places_are_decided_each_for_itself() -> None:
+    pivot = ["one", "two", "three", "four"]
+    hearings = ["one too three four", "one two three for", "one two three four"]
+    assert vote(pivot, [h.split() for h in hearings]) == pivot
+    assert vote(pivot, [["two", "three", "four"]] * 2 + [pivot]) == ["two", "three", "four"]

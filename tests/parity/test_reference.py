@@ -17,6 +17,7 @@ from kokoro_coreml.checkpoint import Checkpoint
 from kokoro_coreml.errors import ParityError
 from kokoro_coreml.modules.source import HARMONICS
 from kokoro_coreml.noise import source_noise
+from kokoro_coreml.parity.metrics import snr_db
 from kokoro_coreml.parity.reference import InjectedNoise, Reference, ReferenceSpeech
 from tests.support.tiny import tiny_checkpoint
 
@@ -156,6 +157,27 @@ def test_upstreams_functions_come_from_its_own_files() -> None:
             code = getattr(inspect.unwrap(function), "__code__", None)
             if code is not None and not name.startswith("_") and name not in vars(module):
                 assert code.co_filename == module.__file__, name
+
+
+def test_double_precision_is_the_same_network_rounded_less(
+    tiny: Checkpoint, tiny_reference: Reference, speech: ReferenceSpeech
+) -> None:
+    double = Reference(tiny, double=True)
+    assert {p.dtype for p in double.model.parameters()} == {torch.float64}
+    exact, again = say(double, 0), say(double, 0)
+    assert torch.get_default_dtype() == torch.float32
+    assert exact.audio.dtype == np.float32
+    assert exact.audio.tobytes() == again.audio.tobytes()
+    assert np.array_equal(exact.durations, speech.durations)
+    near = snr_db(reference=exact.audio, candidate=speech.audio)
+    assert 20 < near < 130, "the same speech, but for the rounding of float32"
+    assert snr_db(reference=exact.audio, candidate=say(tiny_reference, 1).audio) < near - 10
+
+
+def test_double_precision_ends_with_an_error_too(tiny: Checkpoint) -> None:
+    with pytest.raises(ParityError, match="asked for"):
+        Reference(tiny, double=True).speak(IDS, np.zeros((1, 256)), noise=torch.zeros(1, 5, 9))
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_a_weight_that_upstream_did_not_take_is_found(

@@ -165,6 +165,8 @@ def test_a_pipeline_is_judged_by_what_the_package_adds(precision: str) -> None:
     assert found["same_source_snr_db"].bound == 45.0
     assert ("loss_db" in found) == (precision == "float16")
     assert ("audio_snr_db" in found) == (precision == "float16")
+    assert ("rounding_distance_db" in found) == (precision == "float16")
+    assert found["distance_over_rounding"].bound == 1.5
     complete = of_leg(thresholds_for(precision), PACKAGE_UPSTREAM)
     assert {m: t.bound for m, t in found.items() if m in complete} == {
         m: t.bound for m, t in complete.items() if m in found

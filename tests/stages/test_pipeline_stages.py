@@ -54,7 +54,7 @@ def test_ports_are_what_the_module_takes_and_gives(
 
 def test_names_and_order_of_the_ports(network: PipelineNetwork) -> None:
     rows = [f"{kind}_{i}" for i in (1, 2) for kind in ("valid", "own", "share")]
-    timed, aligned = ["d", "text", "pred_dur"], ["asr", "curves", "frame_mask"]
+    timed, aligned = ["d", "text", "pred_dur"], ["asr", "curves", "levels", "frame_mask"]
     decoder, generator = (
         [f"{stage}_scale", f"{stage}_shift"] for stage in ("decoder", "generator")
     )
@@ -64,7 +64,7 @@ def test_names_and_order_of_the_ports(network: PipelineNetwork) -> None:
             ["encoded", "input_ids", "attention_mask", "ref_s", "speed"],
             [*timed, *decoder, *generator],
         ),
-        "Prosody": ([*timed, "ref_s"], ["f0", "curves", "asr", "frame_mask"]),
+        "Prosody": ([*timed, "ref_s"], ["f0", "curves", "levels", "asr", "frame_mask"]),
         "Decoder": ([*aligned, *decoder], ["features"]),
         "Source": (["f0", "frames", "random_phases", "noise"], ["har", *rows]),
         "Generator": (["features", "har", *generator, *rows], ["hidden"]),
@@ -131,7 +131,7 @@ def test_the_largest_bucket_of_the_real_network_has_these_shapes(shapes: Pipelin
     assert ports["hidden"] == (1, 128, 16, 16_320)
     assert ports["valid_1"] == (1, 1, 16, 2_720)
     assert ports["own_2"] == (1, 1, 16, 16_320)
-    assert ports["curves"] == (1, 2, 1, 4096)
+    assert ports["curves"] == (1, 2, 1, 2048)
 
 
 def test_examples_are_ones_of_the_ports_type(network: PipelineNetwork) -> None:

@@ -77,6 +77,8 @@ PIPELINE_LOOSE = {
     "rewrite_snr_db": 80.0,
     "float32_snr_db": 10.0,
     "loss_db": 40.0,
+    "rounding_distance_db": 4.0,
+    "distance_over_rounding": 40.0,
 }
 """Further bounds for the tiny pipeline; those on stages stay as they are."""
 

@@ -23,10 +23,10 @@ class AdainResBlk(nn.Module):
         self.conv2 = wide(dim_out, dim_out, 3)
         self.norm1 = AdaIN(dim_in)
         self.norm2 = AdaIN(dim_out)
-        self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1, bias=False) if dim_in != dim_out else None
+        self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1, bias=False)
         self.pool = DoublingPool(dim_in) if upsample else None
 
-    def forward(self, x: Tensor, styles: Styles, at: Rows, at_out: Rows) -> Tensor:
+    def forward(self, x: Tensor, styles: Styles, at: Rows, at_out: Rows, levels: Tensor) -> Tensor:
         """x [1, dim_in, rows, width] -> [1, dim_out, rows, width or 2 width], 0 where padded.
 
         Args:
@@ -34,12 +34,16 @@ class AdainResBlk(nn.Module):
             styles: of the stage.
             at: the input's positions.
             at_out: the output's, the same without upsampling.
+            levels: what the last channels of x lack everywhere, [1, n, 1, 1]. AdaIN would subtract
+                it, so only the shortcut reads it.
         """
         y = F.leaky_relu(self.norm1(x, styles, at), LEAKY_SLOPE) * at.valid
         if self.pool is not None:
             y = self.pool(y) * at_out.valid
         y = F.leaky_relu(self.norm2(self.conv1(y), styles, at_out), LEAKY_SLOPE) * at_out.valid
-        shortcut = x if self.conv1x1 is None else self.conv1x1(x)
+        # added in front of the convolution, where no sum of 1,024 channels is rounded once more
+        missing = F.pad(levels, (0, 0, 0, 0, x.shape[1] - levels.shape[1], 0))
+        shortcut = self.conv1x1(x + missing)
         shortcut = doubled(shortcut) if self.doubles else shortcut
         total: Tensor = self.conv2(y) + shortcut
         return total * HALF_POWER * at_out.valid
@@ -61,7 +65,7 @@ class AdaINResBlock(nn.Module):
         self.inverse_alpha2 = _per_channel(channels, count)
 
     def forward(self, x: Tensor, styles: Styles, at: Rows) -> Tensor:
-        """[1, C, rows, width] -> the same; x is 0 where padded, the result is not."""
+        """[1, C, rows, width] -> the same; neither needs to be 0 where padded."""
         for i in range(len(self.convs1)):
             y = self.adain1[i](x, styles, at)
             y = _snake(y, self.alpha1[i], self.inverse_alpha1[i]) * at.valid

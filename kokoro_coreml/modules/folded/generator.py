@@ -88,11 +88,13 @@ class GeneratorRows(nn.Module):
             halo has no meaning.
         """
         for i, rate in enumerate(widths(self.rates)):
-            source = self.noise_res[i](self.noise_convs[i](har) * at[i].valid, styles, at[i])
+            # AdaIN reads valid positions alone, and every convolution a masked input, so neither
+            # needs its own input masked
+            source = self.noise_res[i](self.noise_convs[i](har), styles, at[i])
             x = self.ups[i](F.leaky_relu(x, UPSAMPLE_SLOPE))
             if i + 1 == len(self.rates):
                 x = _reflected(x, folding, folding.halo * rate)
-            x = (x + source) * at[i].valid
+            x = x + source
             blocks = self.resblocks[i * self.num_kernels : (i + 1) * self.num_kernels]
             total = blocks[0](x, styles, at[i])
             for block in blocks[1:]:
