@@ -67,7 +67,7 @@ CHANGES = {
 
 
 def write_recipe(path, more="", **changes):
-    """The default recipe with some values replaced; `more` stands at the end."""
+    """The recipe `complete` with some values replaced; `more` stands at the end."""
     text = (recipes_folder() / "complete.toml").read_text(encoding="utf-8")
     for key, value in (CHANGES | changes).items():
         text, found = re.subn(rf"(?m)^{key} = .*$", lambda _, k=key, v=value: f"{k} = {v}", text)

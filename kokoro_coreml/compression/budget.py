@@ -30,8 +30,8 @@ class Plan:
     """What was chosen, and what it costs."""
 
     schemes: Mapping[str, Scheme | None]
-    """By path of the parameter; None leaves it as it is. What is no parameter is stored as `exact`
-    stores it."""
+    """By path of the parameter; None leaves it uncompressed. What loses nothing or is no parameter
+    is stored as `exact` has it."""
     lossy: frozenset[str]
     """Paths of those that lose something."""
     bytes: int

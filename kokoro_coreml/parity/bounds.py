@@ -45,6 +45,10 @@ OWN_DISTANCE_SOUND_DB = 0.2
 Beyond it upstream itself is not known to within that bound, and the case is judged by `RATIO`.
 """
 
+OWN_DISTANCE_LOST_DB = 1.0 / 1.5
+"""Where upstream's own rounding leaves more than this, `RATIO` excuses nothing: it would allow more
+than 1 dB, and two runs of upstream differ by 1.07 dB."""
+
 RATIO = "distance_over_rounding"
 """Metric: log-spectral distance against upstream, over that of upstream's own rounding."""
 

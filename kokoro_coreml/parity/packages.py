@@ -158,15 +158,17 @@ class Heard:
     reference: str
     candidate: str
     errors: int
+    voted: bool = False
+    """Whether a single hearing told them apart, so that the majority of five decided."""
 
 
 def recognise(recogniser: Recogniser, one: Said) -> Heard | None:
     """Words of both audios; None where the case does not ask for them or there is no audio."""
     if not one.trial.case.recognise or one.spoken is None:
         return None
-    reference, candidate = recogniser.compare(one.trial.reference.audio, one.spoken.audio)
-    errors = word_errors(reference=reference, candidate=candidate)
-    return Heard(" ".join(reference), " ".join(candidate), errors)
+    found = recogniser.compare(one.trial.reference.audio, one.spoken.audio)
+    errors = word_errors(reference=found.reference, candidate=found.candidate)
+    return Heard(" ".join(found.reference), " ".join(found.candidate), errors, found.voted)
 
 
 def words_leg(judge: Judge, heard: Mapping[str, Heard | None], seconds: float) -> Leg:
@@ -183,7 +185,9 @@ def words_leg(judge: Judge, heard: Mapping[str, Heard | None], seconds: float) -
             deaf.append(case)
         checks += judge.checks(WORDS, case, {"word_errors": float(found.errors)})
     error = f"no word was recognised in upstream's audio of {', '.join(deaf)}" if deaf else None
-    return judged(WORDS, checks, seconds, error=error)
+    voted = [case for case, found in heard.items() if found is not None and found.voted]
+    detail = f"decided by the majority of five hearings: {', '.join(voted)}" if voted else None
+    return judged(WORDS, checks, seconds, error=error, detail=detail)
 
 
 def case_result(one: Said, failed: Iterable[str], heard: Heard | None) -> CaseResult:

@@ -13,6 +13,7 @@ from kokoro_coreml.parity.bounds import (
     FLOAT32_SNR,
     LOSS,
     OWN_DISTANCE,
+    OWN_DISTANCE_LOST_DB,
     OWN_DISTANCE_SOUND_DB,
     OWN_SNR,
     RATIO,
@@ -115,7 +116,8 @@ def beside_float32(
     found = snr_db(reference=reference, candidate=plain)
     if plain.shape != audio.shape:
         return {FLOAT32_SNR: found, LOSS: math.nan, ROUNDING: math.nan}
-    lost = max(0.0, found - snr_db(reference=reference, candidate=audio))
+    declared = snr_db(reference=reference, candidate=audio)
+    lost = 0.0 if declared >= found else found - declared
     distance = log_spectral_distance_db(reference=plain, candidate=audio)
     return {FLOAT32_SNR: found, LOSS: lost, ROUNDING: distance}
 
@@ -123,7 +125,7 @@ def beside_float32(
 def distance_that_does_not_apply(metrics: Mapping[str, float]) -> str:
     """Of the two bounds on the spectral distance, the one that the other stands for."""
     own = metrics.get(OWN_DISTANCE, 0.0)
-    return RATIO if own <= OWN_DISTANCE_SOUND_DB else DISTANCE
+    return DISTANCE if OWN_DISTANCE_SOUND_DB < own <= OWN_DISTANCE_LOST_DB else RATIO
 
 
 def whole(ours: Spoken, theirs: Spoken) -> dict[str, float]:

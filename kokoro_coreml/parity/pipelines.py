@@ -228,6 +228,8 @@ class PipelineCut:
         metrics = {**said.metrics, **beside_float32(trial.reference.audio, plain, audio)}
         excused = {distance_that_does_not_apply(metrics)}
         notes = [said.note] if said.note else []
+        if OWN_DISTANCE not in metrics:
+            notes.append(f"{said.name}: upstream in double precision takes other durations")
         if RATIO not in excused:
             own = f"upstream in double precision is {metrics[OWN_DISTANCE]:.2f} dB from itself"
             notes.append(f"{said.name}: {own}, so its spectral distance is judged by {RATIO}")

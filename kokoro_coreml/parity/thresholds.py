@@ -285,13 +285,15 @@ def _pipeline(precision: str) -> Mapping[str, tuple[Bound, ...]]:
     else:
         audio = (*_AUDIO_FLOAT16, *bounds.PIPELINE_FLOAT16)
     audio = tuple(dict.fromkeys((*audio, *_AUDIO_ALWAYS)))
+    # a device's float32 stages add in their own order, so its source is another
+    on_a_device = tuple(bound for bound in audio if bound[0] != bounds.ROUNDING)
     return {
         REWRITE_UPSTREAM: bounds.PIPELINE_REWRITE,
         PADDED_EXACT: bounds.PIPELINE_PADDED,
         TRACED_EAGER: bounds.PIPELINE_TRACED,
         PACKAGE_REWRITE: bounds.PIPELINE_PACKAGE,
         PACKAGE_UPSTREAM: audio,
-        COREML_UPSTREAM: tuple(_on_a_device(audio)),
+        COREML_UPSTREAM: tuple(_on_a_device(on_a_device)),
         WORDS: _WORDS,
     }
 

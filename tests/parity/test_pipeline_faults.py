@@ -81,7 +81,8 @@ def test_declared_precision_is_shown_beside_float32(pipeline):
     (leg,) = [leg for leg in report.legs if leg.name == "package = upstream"]
     judged = {(c.where, c.metric) for c in leg.checks}
     for case in report.cases:
-        sound = case.metrics["float32_snr_db"] >= 40
+        metrics = case.metrics
+        sound = metrics["float32_snr_db"] >= 40
         assert ((case.name, "audio_snr_db") in judged) == sound
         assert ((case.name, "loss_db") in judged) == (not sound)
         assert (f"{case.name}: float32 itself has" in leg.detail) == (not sound)
@@ -89,9 +90,10 @@ def test_declared_precision_is_shown_beside_float32(pipeline):
         ratio = metrics["log_spectral_distance_db"] / own
         assert metrics["rounding_distance_db"] > 0
         assert metrics["distance_over_rounding"] == pytest.approx(ratio, rel=1e-6)
-        assert ((case.name, "log_spectral_distance_db") in judged) == (own <= 0.2)
-        assert ((case.name, "distance_over_rounding") in judged) == (own > 0.2)
-        assert (f"{case.name}: upstream in double precision" in leg.detail) == (own > 0.2)
+        lost = 0.2 < own <= 1 / 1.5
+        assert ((case.name, "log_spectral_distance_db") in judged) == (not lost)
+        assert ((case.name, "distance_over_rounding") in judged) == lost
+        assert (f"{case.name}: upstream in double precision is" in leg.detail) == lost
 
 
 def test_a_constant_of_the_decoder(pipeline):

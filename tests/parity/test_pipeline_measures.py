@@ -88,6 +88,11 @@ def test_the_fixed_bound_applies_where_upstream_is_known_well(own: float) -> Non
     assert distance_that_does_not_apply({OWN_DISTANCE: own + 0.2001}) == DISTANCE
 
 
+@pytest.mark.parametrize("own", [0.67, 3.0, math.inf, math.nan])
+def test_an_upstream_that_rounds_too_much_excuses_nothing(own: float) -> None:
+    assert distance_that_does_not_apply({OWN_DISTANCE: own}) == RATIO
+
+
 def test_what_half_precision_costs_is_measured_beside_float32_itself() -> None:
     plain, audio = shaken(0.01), shaken(0.02)
     found = beside_float32(SPEECH, plain, audio)
@@ -96,6 +101,18 @@ def test_what_half_precision_costs_is_measured_beside_float32_itself() -> None:
     assert found[ROUNDING] == log_spectral_distance_db(reference=plain, candidate=audio)
     better = beside_float32(SPEECH, plain, SPEECH)
     assert better[LOSS] == 0.0
+
+
+def test_one_nan_in_the_audio_costs_more_than_any_bound() -> None:
+    broken = SPEECH.copy()
+    broken[100] = np.nan
+    found = beside_float32(SPEECH, shaken(0.01), broken)
+    assert math.isnan(found[LOSS])
+    assert math.isnan(found[ROUNDING])
+
+
+def test_float32_that_is_upstream_to_the_bit_loses_nothing_by_being_so() -> None:
+    assert beside_float32(SPEECH, SPEECH, SPEECH)[LOSS] == 0.0
 
 
 @pytest.mark.parametrize("plain", [None, SPEECH[:-1]])

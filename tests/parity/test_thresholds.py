@@ -167,6 +167,9 @@ def test_a_pipeline_is_judged_by_what_the_package_adds(precision: str) -> None:
     assert ("audio_snr_db" in found) == (precision == "float16")
     assert ("rounding_distance_db" in found) == (precision == "float16")
     assert found["distance_over_rounding"].bound == 1.5
+    device = of_leg(thresholds_for(precision, None, "pipeline"), COREML_UPSTREAM)
+    assert set(found) - set(device) <= {"rounding_distance_db"}, "a device has a source of its own"
+    assert "rounding_distance_db" not in device
     complete = of_leg(thresholds_for(precision), PACKAGE_UPSTREAM)
     assert {m: t.bound for m, t in found.items() if m in complete} == {
         m: t.bound for m, t in complete.items() if m in found

@@ -26,23 +26,22 @@ class AdainResBlk(nn.Module):
         self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1, bias=False)
         self.pool = DoublingPool(dim_in) if upsample else None
 
-    def forward(self, x: Tensor, styles: Styles, at: Rows, at_out: Rows, levels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, styles: Styles, at: Rows, at_out: Rows, missing: Tensor) -> Tensor:
         """x [1, dim_in, rows, width] -> [1, dim_out, rows, width or 2 width], 0 where padded.
 
         Args:
-            x: 0 where padded.
+            x: of any value where padded.
             styles: of the stage.
             at: the input's positions.
             at_out: the output's, the same without upsampling.
-            levels: what the last channels of x lack everywhere, [1, n, 1, 1]. AdaIN would subtract
-                it, so only the shortcut reads it.
+            missing: what x lacks at every position, [1, dim_in, 1, 1]. AdaIN would subtract it, so
+                only the shortcut reads it.
         """
         y = F.leaky_relu(self.norm1(x, styles, at), LEAKY_SLOPE) * at.valid
         if self.pool is not None:
             y = self.pool(y) * at_out.valid
         y = F.leaky_relu(self.norm2(self.conv1(y), styles, at_out), LEAKY_SLOPE) * at_out.valid
         # added in front of the convolution, where no sum of 1,024 channels is rounded once more
-        missing = F.pad(levels, (0, 0, 0, 0, x.shape[1] - levels.shape[1], 0))
         shortcut = self.conv1x1(x + missing)
         shortcut = doubled(shortcut) if self.doubles else shortcut
         total: Tensor = self.conv2(y) + shortcut

@@ -41,5 +41,5 @@ class CurvesPerFrame(nn.Module):
             frames: over the F frames.
         """
         x = torch.cat([self.F0_conv(f0.unsqueeze(1)), self.N_conv(energy.unsqueeze(1))], dim=1)
-        levels = frames.mean(x * frames.mask)
+        levels = frames.mean(x)
         return Curves(((x - levels) * frames.mask).unsqueeze(2), levels.unsqueeze(2))

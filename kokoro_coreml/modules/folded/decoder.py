@@ -19,8 +19,9 @@ class DecoderRows(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim_in = config.hidden_dim
-        inner = WIDTH + 2 + ASR_RESIDUAL
-        self.encode = AdainResBlk(dim_in + 2, WIDTH)
+        self.outer = dim_in + 2
+        self.inner = inner = WIDTH + 2 + ASR_RESIDUAL
+        self.encode = AdainResBlk(self.outer, WIDTH)
         self.decode = nn.ModuleList(AdainResBlk(inner, WIDTH) for _ in range(3))
         self.decode.append(AdainResBlk(inner, GENERATOR_INPUT, upsample=True))
         self.asr_res = nn.Sequential(nn.Conv2d(dim_in, ASR_RESIDUAL, 1))
@@ -41,11 +42,18 @@ class DecoderRows(nn.Module):
         frames = Rows(mask, mask, share)
         twice = doubled(mask)
         positions = Rows(twice, twice, share)
-        asr_res = self.asr_res(asr) * mask
+        asr_res = self.asr_res(asr)
         deviations, levels = curves
         both = torch.cat([asr, deviations], dim=1)
-        x: Tensor = self.encode(both, styles, frames, frames, levels)
+        missing = _last_of(self.outer, levels)
+        x: Tensor = self.encode(both, styles, frames, frames, missing)
+        missing = _last_of(self.inner, levels)
         for block in self.decode:
             x = torch.cat([x, asr_res, deviations], dim=1)
-            x = block(x, styles, frames, positions if block.doubles else frames, levels)
+            x = block(x, styles, frames, positions if block.doubles else frames, missing)
         return x
+
+
+def _last_of(channels: int, levels: Tensor) -> Tensor:
+    """`levels` [1, n, 1, 1] as the last of so many channels, and 0 in front of them."""
+    return torch.cat([torch.zeros(1, channels - levels.shape[1], 1, 1), levels], dim=1)
