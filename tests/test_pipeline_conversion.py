@@ -218,9 +218,9 @@ COUNTS = {
     # per layer of ALBERT: 6 convolutions, 2 products and a softmax; 7 norms
     "Encoder": {"conv": 21, "matmul": 6, "softmax": 3, "gelu": 3, "sqrt": 7},
     "Duration": {"lstm": 4, "gather": 1, "conv": 2},
-    "Prosody": {"lstm": 1, "cumsum": 1, "conv": 14, "conv_transpose": 2},
-    # 10 AdaINs; 5 blocks of two convolutions, 5 shortcuts, F0, energy and text
-    "Decoder": {"conv": 18, "sqrt": 10, "reduce_sum": 30, "leaky_relu": 10},
+    "Prosody": {"lstm": 1, "cumsum": 1, "conv": 16, "conv_transpose": 2},
+    # 10 AdaINs; 5 blocks of two convolutions, 5 shortcuts, and the text
+    "Decoder": {"conv": 16, "sqrt": 10, "reduce_sum": 30, "leaky_relu": 10},
     "Source": {"cumsum": 1, "conv": 1, "atan": 1, "sin": 1},
     # 34 AdaINs with a convolution and a Snake each, 2 noise convolutions, and a group of phases
     "Generator": {"conv": 42, "sqrt": 34, "leaky_relu": 2},

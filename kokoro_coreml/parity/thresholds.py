@@ -169,9 +169,11 @@ _AUDIO_FLOAT16: tuple[Bound, ...] = (
     ),
     (
         "f0_error_hz",
-        0.3,
+        0.4,
         "lower",
-        "two runs of upstream lie 0.4 Hz apart, a pitch 1 % too high 2 Hz",
+        "0.31 Hz was measured once in 48 cases, nearly all of it one frame of 166 in which the "
+        "tracker takes another dip; two runs of upstream lie 0.39 Hz apart there, a pitch 1 % too "
+        "high 2 Hz",
     ),
     (
         "voicing_errors_percent",
