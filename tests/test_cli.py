@@ -79,17 +79,17 @@ def stub(monkeypatch, tmp_path):
 # convert
 
 
-def test_convert_without_arguments_builds_the_pipeline_in_artifacts(stub, tmp_path, capsys):
+def test_convert_without_arguments_builds_complete_in_artifacts(stub, tmp_path, capsys):
     assert main(["convert"]) == 0
     assert stub.calls == [
         {
-            "recipe": "kokoro-82m",
+            "recipe": "complete",
             "checkpoint": None,
             "voices": (),
             "out": Path("artifacts/kokoro-82m"),
             "force": False,
             "budget": None,
-            "compression": "exact",
+            "compression": None,
         }
     ]
     assert (tmp_path / "artifacts/kokoro-82m/manifest.json").is_file()

@@ -117,7 +117,7 @@ def convert(
     context: typer.Context,
     recipe: Annotated[
         str, typer.Argument(help="Name of a recipe, or the path of a TOML file.")
-    ] = "kokoro-82m",
+    ] = "complete",
     checkpoint: Annotated[
         str | None,
         typer.Option(
