@@ -20,6 +20,7 @@ from kokoro_coreml.lowering import trace
 from kokoro_coreml.modules.pipeline import PipelineNetwork
 from kokoro_coreml.noise import merged_noise
 from kokoro_coreml.parity import location, packages, pipeline_measures
+from kokoro_coreml.parity.bounds import DISTANCE
 from kokoro_coreml.parity.counterparts import pipeline_snr_db, shown
 from kokoro_coreml.parity.flows import (
     COMPARED,
@@ -153,9 +154,8 @@ class PipelineLegs:
             )
         ]
         if work.whole:
-            spoken = self._spoken(work, steps)
-            whole = spoken_metrics(spoken, trial)
-            whole |= pipeline_measures.beside_rounding(trial, spoken.audio)
+            whole = spoken_metrics(self._spoken(work, steps), trial)
+            whole |= pipeline_measures.beside_rounding(trial, whole[DISTANCE])
             whole["exact_snr_db"] = whole["audio_snr_db"]
             other = ("module_snr_db", pipeline_measures.distance_that_does_not_apply(whole))
             rest = [m for m in judge.of_leg(leg) if m not in other]

@@ -82,21 +82,18 @@ def package_metrics(
     return metrics
 
 
-def beside_rounding(trial: Trial, audio: np.ndarray) -> dict[str, float]:
+def beside_rounding(trial: Trial, distance: float) -> dict[str, float]:
     """How far a case is from upstream, measured by how far upstream's own rounding takes it.
 
     Args:
         trial: with upstream's speech in double precision; without it nothing is known.
-        audio: what was said, float32 [samples].
+        distance: log-spectral distance of what was said from upstream in float32, in dB.
     """
     if trial.exact is None:
         return {}
-    reference = trial.reference.audio
-    pair = {"reference": reference, "candidate": trial.exact.audio}
+    pair = {"reference": trial.reference.audio, "candidate": trial.exact.audio}
     own = log_spectral_distance_db(**pair)
-    same = reference.shape == audio.shape
-    ours = log_spectral_distance_db(reference=reference, candidate=audio) if same else math.nan
-    ratio = ours / own if own > 0.0 else math.inf
+    ratio = distance / own if own > 0.0 else math.inf
     return {OWN_SNR: snr_db(**pair), OWN_DISTANCE: own, RATIO: ratio}
 
 
@@ -110,8 +107,7 @@ def beside_float32(
         plain: what the packages said in float32; None where they could not.
         audio: what they said at declared precision.
     """
-    same = plain is not None and plain.shape == reference.shape
-    if plain is None or not same:
+    if plain is None or plain.shape != reference.shape:
         return dict.fromkeys((FLOAT32_SNR, LOSS, ROUNDING), math.nan)
     found = snr_db(reference=reference, candidate=plain)
     if plain.shape != audio.shape:

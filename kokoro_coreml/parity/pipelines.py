@@ -18,6 +18,7 @@ from kokoro_coreml.manifest import Manifest
 from kokoro_coreml.modules.pipeline import PipelineNetwork
 from kokoro_coreml.noise import merged_noise
 from kokoro_coreml.parity.bounds import (
+    DISTANCE,
     FLOAT32_SNR,
     FLOAT32_SOUND_DB,
     LOSS,
@@ -176,7 +177,7 @@ class PipelineCut:
             SAME_SOURCE: self._same_source(trial, flow),
         }
         metrics[YARDSTICK_MARGIN] = metrics["audio_snr_db"] - yardstick["audio_snr_db"]
-        metrics |= beside_rounding(trial, flow.spoken.audio)
+        metrics |= beside_rounding(trial, metrics[DISTANCE])
         note = None
         if errors:
             note = (

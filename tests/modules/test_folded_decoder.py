@@ -78,13 +78,13 @@ Forward = Callable[..., Tensor]
 
 def _blind_blocks(forward: Forward, which: str) -> Forward:
     def unmasked(
-        self: AdainResBlk, x: Tensor, styles: Styles, at: Rows, out: Rows, levels: Tensor
+        self: AdainResBlk, x: Tensor, styles: Styles, at: Rows, out: Rows, missing: Tensor
     ) -> Tensor:
         if which in {"at", "both"} or at is out:
             at = at._replace(valid=torch.ones_like(at.valid))
         if which in {"out", "both"}:
             out = out._replace(valid=torch.ones_like(out.valid))
-        return forward(self, x, styles, at, out, levels)
+        return forward(self, x, styles, at, out, missing)
 
     return unmasked
 

@@ -124,19 +124,23 @@ def test_only_the_guilty_operation_is_accused(graph, saved, monkeypatch):
     assert sum(o.snr_db < 80 for o in found) > 3, "what is behind it carries the error on"
 
 
-def test_rounding_is_charged_to_half_precision_operations(graph, body, tmp_path):
+def saved_in_half(stage, path):
     import coremltools as ct
 
     model = ct.convert(
-        trace(body),
+        trace(stage),
         inputs=[ct.TensorType(name="x", shape=(1, 4, 9))],
         outputs=[ct.TensorType(name="y")],
         minimum_deployment_target=ct.target.iOS17,
         compute_precision=ct.precision.FLOAT16,
         skip_model_load=True,
     )
-    path = tmp_path / "half.mlpackage"
     model.save(str(path))
+    return path
+
+
+def test_rounding_is_charged_to_half_precision_operations(graph, body, tmp_path):
+    path = saved_in_half(body, tmp_path / "half.mlpackage")
     plain, declared = Program.load(path), Program.load(path, precision="declared")
     assert has_half(plain)
     found = half_precision(plain, declared, {"x": X}, named(plain, graph.modules()))
@@ -235,23 +239,11 @@ class NearlyNothing(nn.Module):
 
 
 def test_a_mean_that_ought_to_be_zero_is_not_accused(tmp_path):
-    import coremltools as ct
-
     ports = (Port("x", "float32", (1, 4, 9), "in"),), (Port("y", "float32", (1, 4, 9), "out"),)
     stage = Stage("Nearly", NearlyNothing().eval(), 3, 1, *ports)
-    traced = trace(stage)
-    model = ct.convert(
-        traced,
-        inputs=[ct.TensorType(name="x", shape=(1, 4, 9))],
-        outputs=[ct.TensorType(name="y")],
-        minimum_deployment_target=ct.target.iOS17,
-        compute_precision=ct.precision.FLOAT16,
-        skip_model_load=True,
-    )
-    path = tmp_path / "half.mlpackage"
-    model.save(str(path))
+    path = saved_in_half(stage, tmp_path / "half.mlpackage")
     plain, declared = Program.load(path), Program.load(path, precision="declared")
-    modules = named(plain, TracedGraph(traced, stage.module, ["y"]).modules())
+    modules = named(plain, TracedGraph(trace(stage), stage.module, ["y"]).modules())
     found = half_precision(plain, declared, {"x": X}, modules)
     means = [o for o in found if o.type == "reduce_mean"]
     assert len(means) == 2

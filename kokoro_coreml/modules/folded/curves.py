@@ -15,7 +15,7 @@ class Curves(NamedTuple):
 
     Half precision has 11 bits for a pitch of which only the deviation from its mean is heard: the
     decoder's first operation on it is AdaIN, which subtracts the mean. Given whole, the two curves
-    cost more of the speech than all other operations of the decoder together.
+    cost a slow sentence more than all other operations of the decoder together.
     """
 
     deviations: Tensor
