@@ -96,6 +96,14 @@ def test_declared_precision_is_shown_beside_float32(pipeline):
         assert (f"{case.name}: upstream in double precision is" in leg.detail) == lost
 
 
+def test_no_value_leaves_the_range_where_subnormals_are_flushed(pipeline):
+    report = pipeline.verify(pipeline.bundle, "package = upstream", precision="stress")
+    verdicts = {leg.name: leg.verdict for leg in report.legs}
+    assert verdicts["range"] == "passed"
+    assert {finding.kind for finding in report.findings} == {"subnormal"}
+    assert all(case.metrics["rounding_distance_db"] < 0.3 for case in report.cases)
+
+
 def test_a_constant_of_the_decoder(pipeline):
     def scale(operations):
         """The slope of its activations."""

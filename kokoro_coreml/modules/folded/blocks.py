@@ -14,14 +14,23 @@ from kokoro_coreml.modules.folded.upsample import DoublingPool, doubled, wide
 
 
 class AdainResBlk(nn.Module):
-    """`kokoro.istftnet.AdainResBlk1d`, as `modules.blocks.AdainResBlk1d` computes it."""
+    """`kokoro.istftnet.AdainResBlk1d`, as `modules.blocks.AdainResBlk1d` computes it.
 
-    def __init__(self, dim_in: int, dim_out: int, upsample: bool = False) -> None:
+    Args:
+        dim_in: channels of the input.
+        dim_out: channels of the output.
+        upsample: whether the output has twice the frames.
+        gain: of the first `AdaIN`.
+    """
+
+    def __init__(
+        self, dim_in: int, dim_out: int, upsample: bool = False, gain: float = 1.0
+    ) -> None:
         super().__init__()
         self.doubles = upsample
         self.conv1 = wide(dim_in, dim_out, 3)
         self.conv2 = wide(dim_out, dim_out, 3)
-        self.norm1 = AdaIN(dim_in)
+        self.norm1 = AdaIN(dim_in, gain)
         self.norm2 = AdaIN(dim_out)
         self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1, bias=False)
         self.pool = DoublingPool(dim_in) if upsample else None
@@ -49,14 +58,23 @@ class AdainResBlk(nn.Module):
 
 
 class AdaINResBlock(nn.Module):
-    """`kokoro.istftnet.AdaINResBlock1`: dilated convolutions with Snake activations."""
+    """`kokoro.istftnet.AdaINResBlock1`: dilated convolutions with Snake activations.
 
-    def __init__(self, channels: int, kernel_size: int, dilation: Sequence[int]) -> None:
+    Args:
+        channels: of the input and output.
+        kernel_size: of all convolutions.
+        dilation: of each pair's first convolution.
+        gain: of the `AdaIN` in front of each pair.
+    """
+
+    def __init__(
+        self, channels: int, kernel_size: int, dilation: Sequence[int], gain: float = 1.0
+    ) -> None:
         super().__init__()
         count = len(dilation)
         self.convs1 = nn.ModuleList(wide(channels, channels, kernel_size, d) for d in dilation)
         self.convs2 = nn.ModuleList(wide(channels, channels, kernel_size) for _ in dilation)
-        self.adain1 = nn.ModuleList(AdaIN(channels) for _ in dilation)
+        self.adain1 = nn.ModuleList(AdaIN(channels, gain) for _ in dilation)
         self.adain2 = nn.ModuleList(AdaIN(channels) for _ in dilation)
         self.alpha1 = _per_channel(channels, count)
         self.alpha2 = _per_channel(channels, count)

@@ -12,6 +12,9 @@ from kokoro_coreml.modules.folded.curves import Curves
 from kokoro_coreml.modules.folded.norm import Rows, Styles
 from kokoro_coreml.modules.folded.upsample import doubled
 
+TEXT_GAIN, INNER_GAIN = 4.0, 2.0
+"""Of the AdaINs in front of the blocks, whose text channels hardly vary in a short text."""
+
 
 class DecoderRows(nn.Module):
     """Aligned text features, F0 and energy in; generator features out."""
@@ -21,9 +24,9 @@ class DecoderRows(nn.Module):
         dim_in = config.hidden_dim
         self.outer = dim_in + 2
         self.inner = inner = WIDTH + 2 + ASR_RESIDUAL
-        self.encode = AdainResBlk(self.outer, WIDTH)
-        self.decode = nn.ModuleList(AdainResBlk(inner, WIDTH) for _ in range(3))
-        self.decode.append(AdainResBlk(inner, GENERATOR_INPUT, upsample=True))
+        self.encode = AdainResBlk(self.outer, WIDTH, gain=TEXT_GAIN)
+        self.decode = nn.ModuleList(AdainResBlk(inner, WIDTH, gain=INNER_GAIN) for _ in range(3))
+        self.decode.append(AdainResBlk(inner, GENERATOR_INPUT, upsample=True, gain=INNER_GAIN))
         self.asr_res = nn.Sequential(nn.Conv2d(dim_in, ASR_RESIDUAL, 1))
 
     def forward(self, asr: Tensor, curves: Curves, mask: Tensor, styles: Styles) -> Tensor:

@@ -38,12 +38,30 @@ class Styles(NamedTuple):
     """beta, [1, N, 1, 1]."""
 
 
-class AdaIN(nn.Module):
-    """`kokoro.istftnet.AdaIN1d` with statistics over all rows; it has no parameters of its own."""
+LEAST_SCALE = 4.0
+"""Standard deviations are multiplied by this at least, so that half precision holds EPSILON.
 
-    def __init__(self, channels: int) -> None:
+EPSILON itself is subnormal there; where those are flushed to 0, a channel that does not vary would
+be divided by 0. 16 EPSILON is not.
+"""
+
+
+class AdaIN(nn.Module):
+    """`kokoro.istftnet.AdaIN1d` with statistics over all rows; it has no parameters of its own.
+
+    Args:
+        channels: of the input.
+        gain: what the input is multiplied by before it is squared, a power of two. In half
+            precision a square is flushed to 0 where |x| is below 0.008 / gain and overflows above
+            256 / gain. Most places reach 130 and need 1.
+    """
+
+    def __init__(self, channels: int, gain: float = 1.0) -> None:
         super().__init__()
         self.channels = channels
+        self.gain = gain
+        self.scale = max(gain, LEAST_SCALE)
+        """Of the standard deviation under the root."""
         self.offset = 0
         """Where its channels begin in `Styles`; set by `styles.number`."""
 
@@ -51,11 +69,18 @@ class AdaIN(nn.Module):
         """[1, C, rows, width] -> the same; what stands in the padding has no meaning."""
         mine = slice(self.offset, self.offset + self.channels)
         centred = x - at.mean(x * at.own)
-        owned = centred * at.own
+        owned = centred * _times(at.own, self.gain)
         residual = at.mean(owned)
         variance = at.mean(owned * owned) - residual * residual
-        scale = styles.scale[:, mine] / torch.sqrt(variance + EPSILON)
+        variance = _times(variance, (self.scale / self.gain) ** 2)
+        deviation = torch.sqrt(variance + EPSILON * self.scale**2) * (1.0 / self.scale)
+        scale = styles.scale[:, mine] / deviation
+        residual = _times(residual, 1.0 / self.gain)
         return centred * scale + (styles.shift[:, mine] - residual * scale)
+
+
+def _times(x: Tensor, factor: float) -> Tensor:
+    return x if factor == 1.0 else x * factor
 
 
 class ChannelNorm(nn.Module):

@@ -1,0 +1,126 @@
+"""AdaIN of channels that hardly vary, where half-precision subnormals are flushed to 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from kokoro_coreml.executor import Program
+from kokoro_coreml.lowering import lower, trace
+from kokoro_coreml.modules.folded import norm
+from kokoro_coreml.modules.folded.decoder import INNER_GAIN, TEXT_GAIN
+from kokoro_coreml.modules.folded.generator import SOURCE_GAIN
+from kokoro_coreml.modules.folded.norm import AdaIN, Rows, Styles
+from kokoro_coreml.modules.norm import EPSILON
+from kokoro_coreml.parity.metrics import snr_db
+from kokoro_coreml.recipe import load_recipe
+from kokoro_coreml.stages import Port, Stage
+
+CHANNELS, WIDTH = 6, 128
+SCALE, SHIFT = 1.25, 0.5
+
+
+class Place(nn.Module):
+    """One AdaIN with a style of its own, every position valid."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.norm = AdaIN(CHANNELS, gain)
+        self.register_buffer("mask", torch.ones(1, 1, 1, WIDTH))
+        self.register_buffer("share", torch.ones(1, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        ones = torch.ones(1, CHANNELS, 1, 1)
+        y: Tensor = self.norm(
+            x, Styles(SCALE * ones, SHIFT * ones), Rows(self.mask, self.mask, self.share)
+        )
+        return y
+
+
+Convert = Callable[[float], Path]
+
+
+@pytest.fixture(scope="module")
+def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
+    """Saves a `Place` in half precision."""
+
+    def saved(gain: float) -> Path:
+        shape = (1, CHANNELS, 1, WIDTH)
+        ports = (Port("x", "float16", shape, "in"),), (Port("y", "float16", shape, "out"),)
+        stage = Stage("Decoder", Place(gain).eval(), None, WIDTH, *ports)
+        path = tmp_path_factory.mktemp("place") / "Place.mlpackage"
+        lower(trace(stage), stage, load_recipe("kokoro-82m").build("Decoder"), path)
+        return path
+
+    return saved
+
+
+def _input(deviation: float) -> np.ndarray:
+    random = np.random.default_rng(0).standard_normal((1, CHANNELS, 1, WIDTH))
+    return (deviation * random).astype(np.float16)
+
+
+def _expected(x: np.ndarray) -> np.ndarray:
+    exact = x.astype(np.float64)
+    centred = exact - exact.mean(axis=3, keepdims=True)
+    variance = (centred**2).mean(axis=3, keepdims=True)
+    return SCALE * centred / np.sqrt(variance + EPSILON) + SHIFT
+
+
+def _stressed(path: Path, x: np.ndarray) -> tuple[np.ndarray, set[str]]:
+    program = Program.load(path, precision="stress")
+    y = program({"x": x})["y"].astype(np.float64)
+    return y, {finding.kind for finding in program.findings}
+
+
+def _snr(path: Path, x: np.ndarray) -> float:
+    y, kinds = _stressed(path, x)
+    assert kinds <= {"subnormal"}
+    return snr_db(reference=_expected(x) - SHIFT, candidate=y - SHIFT)
+
+
+def test_a_channel_that_does_not_vary_gives_its_shift(convert: Convert) -> None:
+    constant = np.broadcast_to(
+        np.float16([0.0, 1.0, -3.0, 0.75, 1e-3, 60.0])[None, :, None, None],
+        (1, CHANNELS, 1, WIDTH),
+    )
+    y, kinds = _stressed(convert(1.0), constant)
+    np.testing.assert_array_equal(y, SHIFT)
+    assert kinds <= {"subnormal"}
+
+
+def test_epsilon_as_upstream_writes_it_divides_by_0(
+    convert: Convert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(norm, "LEAST_SCALE", 1.0)
+    _, kinds = _stressed(convert(1.0), np.ones((1, CHANNELS, 1, WIDTH), np.float16))
+    assert kinds - {"subnormal"}
+
+
+@pytest.mark.parametrize(
+    ("gain", "deviation"),
+    [(SOURCE_GAIN, 0.002), (TEXT_GAIN, 0.004), (INNER_GAIN, 0.02), (1.0, 0.08), (1.0, 20.0)],
+)
+def test_each_gain_serves_the_channels_of_its_place(
+    convert: Convert, gain: float, deviation: float
+) -> None:
+    assert _snr(convert(gain), _input(deviation)) > 35
+
+
+def test_without_its_gain_a_small_channel_loses_its_deviation(convert: Convert) -> None:
+    assert _snr(convert(1.0), _input(0.002)) < 16
+
+
+@settings(max_examples=50)
+@given(gain=st.integers(-3, 7), deviation=st.floats(1e-3, 1e2))
+def test_a_gain_changes_nothing_in_single_precision(gain: int, deviation: float) -> None:
+    x = torch.from_numpy(_input(deviation).astype(np.float32))
+    with torch.inference_mode():
+        torch.testing.assert_close(Place(2.0**gain)(x), Place(1.0)(x), rtol=1e-6, atol=1e-6)
