@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kokoro_coreml.executor import Program
 from kokoro_coreml.lowering import lower, trace
 from kokoro_coreml.modules.folded import norm
-from kokoro_coreml.modules.folded.decoder import INNER_GAIN, TEXT_GAIN
+from kokoro_coreml.modules.folded.decoder import RESIDUAL_GAIN, TEXT_GAIN
 from kokoro_coreml.modules.folded.generator import SOURCE_GAIN
 from kokoro_coreml.modules.folded.norm import AdaIN, Rows, Styles
 from kokoro_coreml.modules.norm import EPSILON
@@ -28,13 +28,13 @@ SCALE, SHIFT = 1.25, 0.5
 
 
 class Place(nn.Module):
-    """One AdaIN with a style of its own, every position valid."""
+    """One AdaIN with a style of its own."""
 
-    def __init__(self, gain: float) -> None:
+    def __init__(self, gain: float | Tensor, valid: int = WIDTH) -> None:
         super().__init__()
         self.norm = AdaIN(CHANNELS, gain)
-        self.register_buffer("mask", torch.ones(1, 1, 1, WIDTH))
-        self.register_buffer("share", torch.ones(1, 1, 1, 1))
+        self.register_buffer("mask", (torch.arange(WIDTH) < valid).float().view(1, 1, 1, WIDTH))
+        self.register_buffer("share", torch.full((1, 1, 1, 1), WIDTH / valid))
 
     def forward(self, x: Tensor) -> Tensor:
         ones = torch.ones(1, CHANNELS, 1, 1)
@@ -44,17 +44,17 @@ class Place(nn.Module):
         return y
 
 
-Convert = Callable[[float], Path]
+Convert = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
 def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
     """Saves a `Place` in half precision."""
 
-    def saved(gain: float) -> Path:
+    def saved(gain: float | Tensor, valid: int = WIDTH) -> Path:
         shape = (1, CHANNELS, 1, WIDTH)
         ports = (Port("x", "float16", shape, "in"),), (Port("y", "float16", shape, "out"),)
-        stage = Stage("Decoder", Place(gain).eval(), None, WIDTH, *ports)
+        stage = Stage("Decoder", Place(gain, valid).eval(), None, WIDTH, *ports)
         path = tmp_path_factory.mktemp("place") / "Place.mlpackage"
         lower(trace(stage), stage, load_recipe("kokoro-82m").build("Decoder"), path)
         return path
@@ -104,9 +104,19 @@ def test_epsilon_as_upstream_writes_it_divides_by_0(
     assert kinds - {"subnormal"}
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_no_variance_is_below_0_where_its_squares_are_flushed(convert: Convert, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    offset = random.choice([0.003, 0.02, 3.0, -40.0], size=(1, CHANNELS, 1, 1))
+    x = offset * (1 + 1e-3 * random.standard_normal((1, CHANNELS, 1, WIDTH)))
+    y, kinds = _stressed(convert(1.0, 3), x.astype(np.float16))
+    assert np.isfinite(y).all()
+    assert kinds <= {"subnormal"}
+
+
 @pytest.mark.parametrize(
     ("gain", "deviation"),
-    [(SOURCE_GAIN, 0.002), (TEXT_GAIN, 0.004), (INNER_GAIN, 0.02), (1.0, 0.08), (1.0, 20.0)],
+    [(SOURCE_GAIN, 0.002), (TEXT_GAIN, 0.002), (RESIDUAL_GAIN, 0.01), (1.0, 0.08), (1.0, 20.0)],
 )
 def test_each_gain_serves_the_channels_of_its_place(
     convert: Convert, gain: float, deviation: float
@@ -118,9 +128,25 @@ def test_without_its_gain_a_small_channel_loses_its_deviation(convert: Convert) 
     assert _snr(convert(1.0), _input(0.002)) < 16
 
 
+def test_every_channel_may_have_a_gain_of_its_own(convert: Convert) -> None:
+    gain = torch.tensor([32.0, 32.0, 32.0, 1.0, 1.0, 1.0]).view(1, CHANNELS, 1, 1)
+    x = np.concatenate([_input(0.002)[:, :3], _input(40.0)[:, 3:]], axis=1)
+    y, kinds = _stressed(convert(gain), x)
+    assert kinds <= {"subnormal"}
+    expected = _expected(x)
+    for some in (slice(None, 3), slice(3, None)):
+        assert snr_db(reference=expected[:, some] - SHIFT, candidate=y[:, some] - SHIFT) > 35
+    _, kinds = _stressed(convert(32.0), x)
+    assert "overflow" in kinds
+
+
 @settings(max_examples=50)
-@given(gain=st.integers(-3, 7), deviation=st.floats(1e-3, 1e2))
-def test_a_gain_changes_nothing_in_single_precision(gain: int, deviation: float) -> None:
+@given(
+    gains=st.lists(st.integers(-3, 7), min_size=CHANNELS, max_size=CHANNELS),
+    deviation=st.floats(1e-3, 1e2),
+)
+def test_a_gain_changes_nothing_in_single_precision(gains: list[int], deviation: float) -> None:
     x = torch.from_numpy(_input(deviation).astype(np.float32))
+    gain = torch.tensor([2.0**g for g in gains]).view(1, CHANNELS, 1, 1)
     with torch.inference_mode():
-        torch.testing.assert_close(Place(2.0**gain)(x), Place(1.0)(x), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(Place(gain)(x), Place(1.0)(x), rtol=1e-6, atol=1e-6)

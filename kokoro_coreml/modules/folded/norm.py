@@ -51,17 +51,25 @@ class AdaIN(nn.Module):
 
     Args:
         channels: of the input.
-        gain: what the input is multiplied by before it is squared, a power of two. In half
-            precision a square is flushed to 0 where |x| is below 0.008 / gain and overflows above
-            256 / gain. Most places reach 130 and need 1.
+        gain: what the input is multiplied by before it is squared: a power of two, or one for each
+            channel, [1, channels, 1, 1]. In half precision a square is flushed to 0 where |x| is
+            below 0.008 / gain and overflows above 256 / gain. Most places reach 130 and need 1.
     """
 
-    def __init__(self, channels: int, gain: float = 1.0) -> None:
+    gain: Tensor | None
+    scale: Tensor
+    """Of the standard deviation under the root."""
+    rescale: Tensor | None
+    """From the squares of x * gain to those of x * scale."""
+
+    def __init__(self, channels: int, gain: float | Tensor = 1.0) -> None:
         super().__init__()
         self.channels = channels
-        self.gain = gain
-        self.scale = max(gain, LEAST_SCALE)
-        """Of the standard deviation under the root."""
+        gains = gain if isinstance(gain, Tensor) else torch.full((1, 1, 1, 1), gain)
+        scale = torch.clamp(gains, min=LEAST_SCALE)
+        self.register_buffer("gain", _factor(gains), persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("rescale", _factor((scale / gains) ** 2), persistent=False)
         self.offset = 0
         """Where its channels begin in `Styles`; set by `styles.number`."""
 
@@ -69,18 +77,22 @@ class AdaIN(nn.Module):
         """[1, C, rows, width] -> the same; what stands in the padding has no meaning."""
         mine = slice(self.offset, self.offset + self.channels)
         centred = x - at.mean(x * at.own)
-        owned = centred * _times(at.own, self.gain)
+        owned = centred * (at.own if self.gain is None else at.own * self.gain)
         residual = at.mean(owned)
-        variance = at.mean(owned * owned) - residual * residual
-        variance = _times(variance, (self.scale / self.gain) ** 2)
+        # a flushed mean of squares can be below the square of the residual mean
+        variance = torch.relu(at.mean(owned * owned) - residual * residual)
+        if self.rescale is not None:
+            variance = variance * self.rescale
         deviation = torch.sqrt(variance + EPSILON * self.scale**2) * (1.0 / self.scale)
         scale = styles.scale[:, mine] / deviation
-        residual = _times(residual, 1.0 / self.gain)
+        if self.gain is not None:
+            residual = residual * (1.0 / self.gain)
         return centred * scale + (styles.shift[:, mine] - residual * scale)
 
 
-def _times(x: Tensor, factor: float) -> Tensor:
-    return x if factor == 1.0 else x * factor
+def _factor(values: Tensor) -> Tensor | None:
+    """None for a factor of 1."""
+    return None if bool((values == 1.0).all()) else values
 
 
 class ChannelNorm(nn.Module):
