@@ -43,7 +43,7 @@ SHIPPED_LICENSE = "Apache-2.0"
 UNKNOWN_LICENSE = "unknown"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_TERM = re.compile(r"(?P<spec>[^*+]+)(?:\*(?P<weight>[^*+]*(?:[eE]\+[^*+]*)?))?")
+_TERM = re.compile(r"(?P<spec>[^*+]+)(?:\*(?P<weight>[^*+]*[eE]\+\d[^*+]*|[^*+]*))?")
 _MEMBER = re.compile(r"(?P<file>.+\.(?:npz|safetensors)):(?P<member>[^:]+)")
 
 
@@ -191,7 +191,9 @@ def parse_blend(spec: str) -> tuple[tuple[str, float], ...]:
     if given and len(given) != len(terms):
         raise VoiceError(f"voice {spec!r}: give every voice a weight (a*0.6+b*0.4), or none")
     weights = given or [1.0] * len(terms)
-    total = sum(weights)
+    total = 0.0
+    for weight in weights:
+        total += weight  # `sum` compensates from Python 3.12 on, and the last bit would differ
     if not math.isfinite(total):
         raise VoiceError(f"voice {spec!r}: the weights are too large to add up")
     shares = tuple(weight / total for weight in weights)

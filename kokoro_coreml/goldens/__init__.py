@@ -1,0 +1,22 @@
+"""Golden files: seeded inputs of every portable function and what Python makes of them.
+
+The Swift package is tested against them; `docs/goldens.md` says how to read them.
+"""
+
+from kokoro_coreml.goldens import signals, styles, texts, tokens
+from kokoro_coreml.goldens.cases import Case, Function, GoldensError, functions
+from kokoro_coreml.goldens.files import generate, read_index, write_goldens
+
+__all__ = [
+    "Case",
+    "Function",
+    "GoldensError",
+    "functions",
+    "generate",
+    "read_index",
+    "signals",
+    "styles",
+    "texts",
+    "tokens",
+    "write_goldens",
+]

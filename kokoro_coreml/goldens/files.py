@@ -1,0 +1,146 @@
+"""Golden files: their text, their index, and writing them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kokoro_coreml.goldens.cases import SCHEMA, Function, GoldensError, functions
+from kokoro_coreml.goldens.inputs import config
+from kokoro_coreml.progress import SILENT, Reporter
+
+INDEX_NAME = "index.json"
+VOCABULARY_NAME = "vocabulary.json"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written."""
+
+    folder: Path
+    cases: Mapping[str, int]
+    """Number of cases by function."""
+    bytes: int
+    """Size of all files, the index included."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {"folder": str(self.folder), "cases": dict(self.cases), "bytes": self.bytes}
+
+
+def text_of(function: Function) -> str:
+    """A function's file: its header, then one case per line.
+
+    Raises:
+        GoldensError: a case does not end as it says.
+    """
+    tolerance = int(function.tolerance) if function.tolerance == 0 else function.tolerance
+    head = {"schema": SCHEMA, "function": function.name, "tolerance": tolerance}
+    lines = ",\n".join(_line(entry.to_dict()) for entry in function.cases())
+    return f'{_line(head)[:-1]}, "cases": [\n{lines}\n]}}\n'
+
+
+def vocabulary_text() -> str:
+    """The phonemes of the 82 M checkpoint and their ids, as `config.json` has them."""
+    return _line(dict(config().vocab)) + "\n"
+
+
+def index_text(files: Mapping[str, str]) -> str:
+    """The index of files with their texts."""
+    entries = {name: _entry(files[name]) for name in sorted(files)}
+    return json.dumps({"schema": SCHEMA, "files": entries}, indent=2) + "\n"
+
+
+def generate(*, reporter: Reporter = SILENT) -> dict[str, str]:
+    """Every golden file by name, the index last.
+
+    Raises:
+        GoldensError: a function does not do what a case expects.
+    """
+    files = {VOCABULARY_NAME: vocabulary_text()}
+    for function in functions():
+        with reporter.step(f"goldens: {function.name}"):
+            files[f"{function.name}.json"] = text_of(function)
+    return files | {INDEX_NAME: index_text(files)}
+
+
+def write_goldens(out: Path, *, force: bool = False, reporter: Reporter = SILENT) -> Written:
+    """Write the golden files of every portable function.
+
+    All are made before the first is written, and the index is written last. Files of an earlier
+    index that are none any more are removed; nothing else in the folder is touched.
+
+    Args:
+        out: folder; made where it is missing.
+        force: replace earlier golden files.
+        reporter: told of every function.
+
+    Raises:
+        GoldensError: the folder holds golden files and `force` is not given, holds something else,
+            or cannot be written to; or a function does not do what a case expects.
+    """
+    earlier = _earlier(out, force=force)
+    files = generate(reporter=reporter)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            _replace(out / name, text)
+        for name in earlier - files.keys():
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise GoldensError(f"cannot write '{out}': {reason}; choose another place") from error
+    cases = {f.name: files[f"{f.name}.json"].count("\n") - 2 for f in functions()}
+    return Written(out, cases, sum(len(text.encode("utf-8")) for text in files.values()))
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a folder of golden files.
+
+    Raises:
+        GoldensError: there is none, or it is of another schema.
+    """
+    path = folder / INDEX_NAME
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise GoldensError(f"'{folder}' holds no golden files: {error}") from error
+    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA or "files" not in raw:
+        raise GoldensError(f"'{path}' is not an index of golden files of schema {SCHEMA}")
+    return raw
+
+
+def _earlier(out: Path, *, force: bool) -> set[str]:
+    """Names of the golden files that are there; refuses what must not be overwritten."""
+    if not out.exists():
+        return set()
+    if not out.is_dir():
+        raise GoldensError(f"'{out}' is a file; expected a folder, or nothing, in its place")
+    if not any(out.iterdir()):
+        return set()
+    names = {Path(name).name for name in read_index(out)["files"]}
+    if not force:
+        raise GoldensError(f"'{out}' holds golden files already; use --force to replace them")
+    return names
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _entry(text: str) -> dict[str, Any]:
+    data = text.encode("utf-8")
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
