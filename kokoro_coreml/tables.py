@@ -155,11 +155,20 @@ def _record(cls: type[Any], raw: object, place: _Place) -> Any:
 
 def _scalar(kind: type, raw: object, place: _Place) -> Any:
     if kind is float:
-        number = _expect(raw, int | float, "number", place)
-        if not math.isfinite(number):
-            raise place.fail(f"must be a finite number, found {raw!r}")
-        return float(number)
+        number = _finite(_expect(raw, int | float, "number", place))
+        if number is None:
+            raise place.fail(f"must be a finite number, found {raw!r:.60}")
+        return number
     return _expect(raw, kind, _KINDS[kind], place)
+
+
+def _finite(number: float) -> float | None:
+    """As a float; None where it is NaN or infinite, or an integer that no float is as large as."""
+    try:
+        converted = float(number)
+    except OverflowError:
+        return None
+    return converted if math.isfinite(converted) else None
 
 
 def _expect(raw: object, kind: Any, name: str, place: _Place) -> Any:

@@ -3,7 +3,7 @@
 The Swift package is tested against them; `docs/goldens.md` says how to read them.
 """
 
-from kokoro_coreml.goldens import signals, styles, texts, tokens
+from kokoro_coreml.goldens import frames, levels, manifests, signals, styles, texts, tokens
 from kokoro_coreml.goldens.cases import Case, Function, GoldensError, functions
 from kokoro_coreml.goldens.files import generate, read_index, write_goldens
 
@@ -11,8 +11,11 @@ __all__ = [
     "Case",
     "Function",
     "GoldensError",
+    "frames",
     "functions",
     "generate",
+    "levels",
+    "manifests",
     "read_index",
     "signals",
     "styles",

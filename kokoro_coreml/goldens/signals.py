@@ -64,7 +64,8 @@ def joining() -> Iterator[Case]:
 def _spoken(rng: random.Random, count: int) -> np.ndarray:
     """As the network gives it: quiet at both ends."""
     places = np.arange(count, dtype=np.float32)
-    return samples(rng, count) * np.minimum(places, places[::-1]) / np.float32(count + 1)
+    window = np.minimum(places, places[::-1]) / np.float32(count + 1)
+    return np.asarray(samples(rng, count) * window)
 
 
 def _joined(name: str, audio: Sequence[np.ndarray]) -> Case:

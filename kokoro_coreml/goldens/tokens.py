@@ -59,7 +59,7 @@ def _odd() -> dict[str, str]:
     tilde = "\N{COMBINING TILDE}"
     return {
         "every-phoneme": "".join(config().vocab),
-        "every-phoneme-backwards": "".join(reversed(config().vocab)),
+        "every-phoneme-backwards": "".join(list(config().vocab)[::-1]),
         "combining-tilde": f"bɔ{tilde} vɛ{tilde}",
         "combining-tilde-first": f"{tilde}a",
         "combining-tilde-alone": tilde,
