@@ -278,3 +278,17 @@ def test_any_text_is_parsed_to_weights_of_one_or_refused(spec: str) -> None:
 def test_of_is_where_every_pack_is_checked() -> None:
     with pytest.raises(VoiceError, match="expected shape"):
         VoicePack.of("x", np.zeros((2, 2)), "unknown", config=None)
+
+
+def test_a_weight_may_have_a_signed_exponent():
+    assert parse_blend("a*1e+3+b*1E+3") == (("a", 0.5), ("b", 0.5))
+    assert parse_blend("a*3e-1+b*1e-1") == parse_blend("a*0.3+b*0.1")
+    with pytest.raises(VoiceError, match="'1e' is not a weight"):
+        parse_blend("a*1e+b*1")
+
+
+def test_weights_are_added_from_left_to_right():
+    """As other languages add; compensated, the sum would be 1e16 + 2."""
+    shares = dict(parse_blend("a*1e16+b*1+c*1"))
+    assert shares["a"] == 1.0
+    assert shares["b"] == 1e-16

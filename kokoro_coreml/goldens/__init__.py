@@ -3,7 +3,16 @@
 The Swift package is tested against them; `docs/goldens.md` says how to read them.
 """
 
-from kokoro_coreml.goldens import frames, levels, manifests, signals, styles, texts, tokens
+from kokoro_coreml.goldens import (
+    frames,
+    levels,
+    manifests,
+    signals,
+    styles,
+    texts,
+    tokens,
+    vocabularies,
+)
 from kokoro_coreml.goldens.cases import Case, Function, GoldensError, functions
 from kokoro_coreml.goldens.files import generate, read_index, write_goldens
 
@@ -21,5 +30,6 @@ __all__ = [
     "styles",
     "texts",
     "tokens",
+    "vocabularies",
     "write_goldens",
 ]

@@ -108,7 +108,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise GoldensError(f"'{folder}' holds no golden files: {error}") from error
+        raise GoldensError(f"cannot read the index '{path}': {error}") from error
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA or "files" not in raw:
         raise GoldensError(f"'{path}' is not an index of golden files of schema {SCHEMA}")
     return raw
@@ -122,6 +122,11 @@ def _earlier(out: Path, *, force: bool) -> set[str]:
         raise GoldensError(f"'{out}' is a file; expected a folder, or nothing, in its place")
     if not any(out.iterdir()):
         return set()
+    if not (out / INDEX_NAME).is_file():
+        raise GoldensError(
+            f"'{out}' is not empty and holds no golden files, so nothing is written there; "
+            "choose another place"
+        )
     names = {Path(name).name for name in read_index(out)["files"]}
     if not force:
         raise GoldensError(f"'{out}' holds golden files already; use --force to replace them")

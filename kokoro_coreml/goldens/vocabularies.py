@@ -1,0 +1,89 @@
+"""Configurations whose vocabulary is right, and ones whose is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kokoro_coreml.config import ModelConfig
+from kokoro_coreml.goldens.cases import Case, case, golden
+from kokoro_coreml.goldens.inputs import config, seeded
+
+PHONEMES: Mapping[str, Any] = {".": 4, " ": 16, "a": 43, "ɔ": 76, "\N{COMBINING TILDE}": 17}
+"""A vocabulary to change; `n_token` is 178."""
+
+
+@golden("vocabularies")
+def vocabularies() -> Iterator[Case]:
+    """The text of a `config.json` to its vocabulary; all but the vocabulary is always right."""
+    rng = seeded("vocabularies")
+    every = list(config().vocab.items())
+    yield _read("as-it-is", _text(config().vocab))
+    for number in range(16):
+        some = rng.sample(every, rng.randint(1, 12))
+        yield _read(f"random-{number:02}", _text(dict(some)))
+    for name, text in _valid().items():
+        yield _read(name, text)
+    for name, (text, said) in _wrong().items():
+        yield _read(f"refused-{name}", text, refused=said)
+
+
+def _text(vocab: object, **others: object) -> str:
+    raw = {key: value for key, value in config().raw.items() if key != "vocab"}
+    return json.dumps(raw | {"vocab": vocab} | others, ensure_ascii=False, separators=(",", ":"))
+
+
+def _valid() -> dict[str, str]:
+    decomposed = "e\N{COMBINING TILDE}"
+    plain = _text(PHONEMES)
+    return {
+        "one-phoneme": _text({"a": 1}),
+        "id-0": _text({"a": 0}),
+        "highest-id": _text({"a": 177}),
+        "one-id-twice": _text({"a": 5, "b": 5}),
+        "emoji": _text({"\N{SPEAKING HEAD IN SILHOUETTE}": 5}),
+        "key-never-met": _text({decomposed: 5, "a": 6}),
+        "normal-forms": _text({"\N{LATIN SMALL LETTER E WITH TILDE}": 5, decomposed: 6}),
+        "unknown-keys": _text(PHONEMES, surplus={"vocab": None}),
+        "key-twice-right-last": plain.replace('"vocab":', '"vocab":7,"vocab":'),
+        "escapes": json.dumps(json.loads(plain)),
+    }
+
+
+def _wrong() -> dict[str, tuple[str, Sequence[str]]]:
+    plain, section = _text(PHONEMES), "expected an object under 'vocab'"
+    found: dict[str, tuple[str, Sequence[str]]] = {
+        "missing": (plain.replace('"vocab"', '"vocabulary"'), [section]),
+        "empty": (_text({}), ["'vocab' must map phonemes to ids"]),
+        "beyond-n-token": (_text({"a": 178}), ["vocab holds id 178", "n_token is 178"]),
+        "far-beyond": (_text({"a": 2**70}), [f"vocab holds id {2**70}", "n_token is 178"]),
+        "fewer-n-token": (_text({"a": 43}, n_token=43), ["vocab holds id 43", "n_token is 43"]),
+    }
+    for name, value in (("list", ["a"]), ("null", None), ("text", "abc"), ("number", 3)):
+        found[name] = (_text(value), [section])
+    for name, wrong in (
+        ("negative", -1),
+        ("whole-float", 5.0),
+        ("float", 5.5),
+        ("true", True),
+        ("text", "5"),
+        ("null", None),
+        ("list", [5]),
+    ):
+        said = ["'vocab' must map phonemes to ids >= 0", "'ɔ'"]
+        found[f"id-{name}"] = (_text({**PHONEMES, "ɔ": wrong}), said)
+    for name, text in (
+        ("no-json", plain[:-1]),
+        ("no-json-empty", ""),
+        ("no-json-comma", plain[:-1] + ",}"),
+    ):
+        found[name] = (text, ["not valid JSON"])
+    return found | {"no-table": ("[]", ["expected a JSON object"])}
+
+
+def _read(name: str, text: str, *, refused: Sequence[str] = ()) -> Case:
+    def compute() -> Mapping[str, Any]:
+        return {"vocab": dict(ModelConfig.from_json(text).vocab)}
+
+    return case(name, {"json": text}, compute, refused=refused)
