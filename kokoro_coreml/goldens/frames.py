@@ -143,6 +143,7 @@ def shapes() -> Iterator[Case]:
     yield _tried("long-speech", [(64, 200), (128, 400)], 20, 120_600)
     yield _tried("by-frames-first", [(256, 200), (64, 400), (128, 400)], 20, 150_000)
     yield _tried("one-sample-over", [(64, 200), (64, 201)], 20, 120_001)
+    yield _tried("exactly-the-longest", [(64, 200), (128, 400)], 20, 240_000)
     for number in range(30):
         made = sorted({(rng.randint(16, 256), rng.randint(50, 900)) for _ in range(5)})
         rng.shuffle(made)
