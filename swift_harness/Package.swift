@@ -13,9 +13,14 @@ let package = Package(
     targets: [
         .target(name: "KokoroBundle", swiftSettings: strict),
         .target(name: "KokoroSignal", dependencies: ["KokoroBundle"], swiftSettings: strict),
+        .target(
+            name: "GoldenSupport", dependencies: ["KokoroBundle"], path: "Tests/GoldenSupport",
+            swiftSettings: strict),
         .testTarget(
-            name: "KokoroBundleTests", dependencies: ["KokoroBundle"], swiftSettings: strict),
+            name: "KokoroBundleTests", dependencies: ["KokoroBundle", "GoldenSupport"],
+            swiftSettings: strict),
         .testTarget(
-            name: "KokoroSignalTests", dependencies: ["KokoroSignal"], swiftSettings: strict),
+            name: "KokoroSignalTests", dependencies: ["KokoroSignal", "GoldenSupport"],
+            swiftSettings: strict),
     ]
 )

@@ -56,7 +56,7 @@ public struct VoiceBlend: Sendable, Equatable {
             var weight: Double?
             if rest.first == "*" {
                 rest.removeFirst()
-                weight = try self.weight(take(&rest), of: specification)
+                weight = try self.weight(takeWeight(&rest), of: specification)
             }
             terms.append((name.text, weight))
             guard let next = rest.first else { return terms }
@@ -69,10 +69,26 @@ public struct VoiceBlend: Sendable, Equatable {
     }
 
     /// Takes what stands in front of the next `*` or `+`.
-    private static func take(_ rest: inout ArraySlice<Unicode.Scalar>) -> ArraySlice<Unicode.Scalar> {
+    private static func take(
+        _ rest: inout ArraySlice<Unicode.Scalar>
+    ) -> ArraySlice<Unicode.Scalar> {
         let end = rest.firstIndex { $0 == "*" || $0 == "+" } ?? rest.endIndex
         defer { rest = rest[end...] }
         return rest[..<end]
+    }
+
+    /// Takes a weight; the `+` of an exponent (`1e+3`) belongs to it.
+    private static func takeWeight(
+        _ rest: inout ArraySlice<Unicode.Scalar>
+    ) -> ArraySlice<Unicode.Scalar> {
+        let whole = rest
+        let mantissa = take(&rest)
+        guard mantissa.last == "e" || mantissa.last == "E", rest.first == "+",
+            rest.dropFirst().first?.properties.generalCategory == .decimalNumber
+        else { return mantissa }
+        rest.removeFirst()
+        _ = take(&rest)
+        return whole[..<rest.startIndex]
     }
 
     private static func weight(

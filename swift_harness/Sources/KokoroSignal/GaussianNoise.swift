@@ -1,9 +1,3 @@
-#if canImport(Accelerate)
-    import Accelerate
-#else
-    import Foundation
-#endif
-
 /// The Gaussian noise of a seed, the same on every machine and for every length.
 ///
 /// Philox4x64-10 (Salmon et al. 2011) keyed by the seed gives 64-bit words; each pair of words gives
@@ -27,41 +21,32 @@ public struct GaussianNoise: Sendable, Equatable {
     ///   - count: how many; at least 0.
     ///   - skip: place of the first one; at least 0.
     public func samples(_ count: Int, skipping skip: Int = 0) -> [Float] {
+        samples(count, skipping: skip, using: FastMath.self)
+    }
+
+    func samples(_ count: Int, skipping skip: Int, using math: VectorMath.Type) -> [Float] {
         precondition(count >= 0 && skip >= 0, "count and skip must not be negative")
         let firstPair = skip / 2
         let pairs = (skip + count + 1) / 2 - firstPair
         let words = Philox(key: seed).words(2 * pairs, skipping: 2 * firstPair)
-        let deviates = boxMuller(words.map { (Double($0 >> 11) + 0.5) * 0x1p-53 })
+        let deviates = Self.boxMuller(words.map { (Double($0 >> 11) + 0.5) * 0x1p-53 }, math)
         return deviates[(skip - 2 * firstPair)...].prefix(count).map { Float($0) }
     }
 
     /// Two deviates from each pair of numbers within 0 and 1.
-    private func boxMuller(_ uniform: [Double]) -> [Double] {
-        let radii = stride(from: 0, to: uniform.count, by: 2).map { uniform[$0] }
+    private static func boxMuller(_ uniform: [Double], _ math: VectorMath.Type) -> [Double] {
+        let firsts = stride(from: 0, to: uniform.count, by: 2).map { uniform[$0] }
         let angles = stride(from: 1, to: uniform.count, by: 2).map { 2 * Double.pi * uniform[$0] }
-        let (sines, cosines) = Self.sinesAndCosines(angles)
+        let logarithms = math.logarithms(firsts)
+        let (sines, cosines) = math.sinesAndCosines(angles)
         var deviates = [Double](repeating: 0, count: uniform.count)
-        for (pair, logarithm) in Self.logarithms(radii).enumerated() {
-            let radius = (-2 * logarithm).squareRoot()
+        for pair in logarithms.indices {
+            let radius = (-2 * logarithms[pair]).squareRoot()
             deviates[2 * pair] = radius * cosines[pair]
             deviates[2 * pair + 1] = radius * sines[pair]
         }
         return deviates
     }
-
-    #if canImport(Accelerate)
-        private static func logarithms(_ values: [Double]) -> [Double] { vForce.log(values) }
-
-        private static func sinesAndCosines(_ angles: [Double]) -> ([Double], [Double]) {
-            (vForce.sin(angles), vForce.cos(angles))
-        }
-    #else
-        private static func logarithms(_ values: [Double]) -> [Double] { values.map { log($0) } }
-
-        private static func sinesAndCosines(_ angles: [Double]) -> ([Double], [Double]) {
-            (angles.map { sin($0) }, angles.map { cos($0) })
-        }
-    #endif
 }
 
 /// The counter-based generator Philox4x64-10 of Salmon et al. 2011, in the order of words that
