@@ -203,7 +203,7 @@ private struct JSONParser {
         let literal = text[start..<place].text
         guard isInteger else { return .double(Double(literal) ?? .nan) }
         guard whole.count <= Self.mostDigits else { throw failure("too many digits") }
-        return .integer(literal)
+        return .integer(literal == "-0" ? "0" : literal)
     }
 
     private mutating func digits() -> ArraySlice<Unicode.Scalar> {

@@ -4,43 +4,80 @@ extension Vocabulary {
     /// Reads the vocabulary of a bundle's configuration.
     ///
     /// - Parameters:
-    ///   - configuration: JSON with a table of phonemes and ids under the key `vocab`. A name that
-    ///     is not one code point can be no phoneme, and is left out.
+    ///   - configuration: JSON with a table of phonemes and ids under the key `vocab`, and above
+    ///     all ids `n_token`. A name that is not one code point can be no phoneme, and is left out.
     ///   - maxPhonemes: longest string of phonemes that the network takes at once.
     ///   - document: name of the file, for messages.
     /// - Throws: `KokoroError.checkpoint` if it is no JSON, or `vocab` is missing, empty, or maps
-    ///   to anything but ids of 0 or above that fit 32 bits.
+    ///   to anything but ids of 0 or above and below `n_token`.
     public init(
         configuration: Data, maxPhonemes: Int, document: String = "config.json"
     ) throws {
-        let failure = { (message: String) in KokoroError.checkpoint("\(document): \(message)") }
+        let table = try Self.table(configuration: configuration, document: document)
+        var mapping: [Unicode.Scalar: Int32] = [:]
+        for (name, id) in table.entries where name.unicodeScalars.count == 1 {
+            mapping[name.unicodeScalars[name.startIndex]] = id
+        }
+        self.init(mapping: mapping, maxPhonemes: maxPhonemes)
+    }
+
+    /// Every name and its id.
+    static func table(configuration: Data, document: String) throws -> ExactTable<Int32> {
+        let fields = try object(configuration, document)
+        guard case .object(let vocab) = fields["vocab"] else {
+            let found = (fields["vocab"] ?? .null).shown()
+            throw KokoroError.checkpoint(
+                "\(document): expected an object under 'vocab', found \(found)")
+        }
+        let bad = vocab.entries.filter { !isTokenID($0.value) }.map { quoted($0.name) }
+        guard vocab.count > 0, bad.isEmpty else {
+            throw KokoroError.checkpoint(
+                "\(document): 'vocab' must map phonemes to ids >= 0; wrong: "
+                    + "[\(bad.prefix(5).joined(separator: ", "))]")
+        }
+        let tokens = try numberOfTokens(fields, document)
+        var ids = ExactTable<Int32>()
+        for (name, value) in vocab.entries {
+            guard case .integer(let digits) = value, let id = Int32(digits), id < tokens else {
+                throw KokoroError.checkpoint(
+                    "\(document): vocab holds id \(value.shown()), but n_token is \(tokens)")
+            }
+            ids[name] = id
+        }
+        return ids
+    }
+
+    private static func object(
+        _ configuration: Data, _ document: String
+    ) throws -> ExactTable<JSONValue> {
         let value: JSONValue
         do {
             value = try JSONValue(parsing: configuration)
         } catch {
-            throw failure("not valid JSON (\(error.localizedDescription))")
+            throw KokoroError.checkpoint(
+                "\(document): not valid JSON (\(error.localizedDescription))")
         }
-        guard case .object(let table) = value else {
-            throw failure("expected a JSON object, found \(value.shown())")
+        guard case .object(let fields) = value else {
+            throw KokoroError.checkpoint(
+                "\(document): expected a JSON object, found \(value.shown())")
         }
-        guard case .object(let vocab) = table["vocab"] else {
-            let found = (table["vocab"] ?? .null).shown()
-            throw failure("expected an object under 'vocab', found \(found)")
-        }
-        let ids = vocab.entries.map { (name: $0.name, id: Self.tokenID($0.value)) }
-        let bad = ids.filter { $0.id == nil }.map { quoted($0.name) }
-        guard !ids.isEmpty, bad.isEmpty else {
-            throw failure(
-                "'vocab' must map phonemes to ids >= 0; wrong: [\(bad.prefix(5).joined(separator: ", "))]")
-        }
-        let phonemes = ids.compactMap { name, id in
-            name.unicodeScalars.count == 1 ? (name.unicodeScalars.first!, id!) : nil
-        }
-        self.init(mapping: Dictionary(uniqueKeysWithValues: phonemes), maxPhonemes: maxPhonemes)
+        return fields
     }
 
-    private static func tokenID(_ value: JSONValue) -> Int32? {
-        guard case .integer(let digits) = value, let id = Int32(digits), id >= 0 else { return nil }
-        return id
+    private static func isTokenID(_ value: JSONValue) -> Bool {
+        guard case .integer(let digits) = value else { return false }
+        return !digits.hasPrefix("-")
+    }
+
+    private static func numberOfTokens(
+        _ fields: ExactTable<JSONValue>, _ document: String
+    ) throws -> Int {
+        guard case .integer(let digits) = fields["n_token"], let number = Int(digits), number > 0
+        else {
+            let found = (fields["n_token"] ?? .null).shown()
+            throw KokoroError.checkpoint(
+                "\(document): n_token must be a whole number above 0, found \(found)")
+        }
+        return number
     }
 }

@@ -19,8 +19,15 @@ public indirect enum GoldenValue: Sendable {
     case bytes(Data)
     /// A list.
     case list([GoldenValue])
-    /// A table.
-    case table([String: GoldenValue])
+    /// A table, whose order does not count.
+    case fields(ExactTable<GoldenValue>)
+
+    /// A table of these names and values.
+    public static func table(_ pairs: KeyValuePairs<String, GoldenValue>) -> GoldenValue {
+        var fields = ExactTable<GoldenValue>()
+        for (name, value) in pairs { fields[name] = value }
+        return .fields(fields)
+    }
 
     init(_ json: JSONValue) throws {
         switch json {
@@ -48,8 +55,9 @@ public indirect enum GoldenValue: Sendable {
             }
             return .bytes(data)
         }
-        let entries = try table.entries.map { ($0.name, try GoldenValue($0.value)) }
-        return .table(Dictionary(uniqueKeysWithValues: entries))
+        var fields = ExactTable<GoldenValue>()
+        for (name, value) in table.entries { fields[name] = try GoldenValue(value) }
+        return .fields(fields)
     }
 
     /// What differs from an expected value; nil if nothing does by more than `tolerance`, which 0
@@ -73,10 +81,10 @@ public indirect enum GoldenValue: Sendable {
             return zip(one, other).lazy.compactMap {
                 $0.difference(from: $1, tolerance: tolerance)
             }.first
-        case (.table(let one), .table(let other)) where Set(one.keys) == Set(other.keys):
-            return other.keys.sorted().lazy.compactMap { key in
-                one[key]?.difference(from: other[key] ?? .null, tolerance: tolerance).map {
-                    "\(key): \($0)"
+        case (.fields(let one), .fields(let other)) where one.count == other.count:
+            return other.entries.lazy.compactMap { name, expected in
+                (one[name] ?? .null).difference(from: expected, tolerance: tolerance).map {
+                    "\(name): \($0)"
                 }
             }.first
         default: return "\(self) for \(expected)"

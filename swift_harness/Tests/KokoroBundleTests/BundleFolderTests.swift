@@ -46,14 +46,19 @@ final class BundleFolderTests: XCTestCase {
         assertRefused(11, "'voices/low.bin'", "48 bytes", "found 5") { try folder.voice("low") }
     }
 
-    func testAVocabularyThatMapsToNoIdsIsRefused() throws {
-        for wrong in [
-            #"{"vocab": {}}"#, #"{"vocab": []}"#, #"{"vocab": {"a": 1.0}}"#, "{}", "[]", "{",
-            #"{"vocab": {"a": -1}}"#, #"{"vocab": {"a": true}}"#, #"{"vocab": {"a": 2147483648}}"#,
-        ] {
-            assertRefused(4, "config.json") {
-                try Vocabulary(configuration: Data(wrong.utf8), maxPhonemes: 510)
+    func testAVocabularyWithoutItsNumberOfTokensIsRefused() throws {
+        for wrong in ["", #""n_token": 0, "#, #""n_token": 1.0, "#, #""n_token": "9", "#] {
+            assertRefused(4, "config.json: n_token must be a whole number above 0") {
+                try Vocabulary(
+                    configuration: Data("{\(wrong)\"vocab\": {\"a\": 1}}".utf8), maxPhonemes: 510)
             }
+        }
+    }
+
+    func testAnIdThatNoNetworkTakesIsRefused() throws {
+        let text = #"{"n_token": 99999999999, "vocab": {"a": 2147483648}}"#
+        assertRefused(4, "id 2147483648") {
+            try Vocabulary(configuration: Data(text.utf8), maxPhonemes: 510)
         }
     }
 

@@ -9,8 +9,8 @@ final class GoldenTests: XCTestCase {
     /// The functions that tests here or in `KokoroSignalTests` read.
     private let tested = [
         "alignment", "blended_rows", "blends", "buckets", "halves", "joining", "loudness",
-        "manifests", "noise", "padding", "shapes", "splitting", "timestamps", "tokenizer", "voices",
-        "wav",
+        "manifests", "noise", "padding", "shapes", "splitting", "timestamps", "tokenizer",
+        "vocabularies", "voices", "wav",
     ]
 
     func testEveryGoldenFileIsTestedAndThereAreEnoughCases() throws {
@@ -31,6 +31,16 @@ final class GoldenTests: XCTestCase {
             return .table([
                 "ids": .list(ids.map { .number(Double($0)) }), "voice_row": .number(Double(row)),
             ])
+        }
+    }
+
+    func testVocabularies() throws {
+        try check("vocabularies") { input in
+            let table = try Vocabulary.table(
+                configuration: Data(input.text("json").utf8), document: "config.json")
+            var found = ExactTable<GoldenValue>()
+            for (name, id) in table.entries { found[name] = .number(Double(id)) }
+            return .table(["vocab": .fields(found)])
         }
     }
 
@@ -154,7 +164,8 @@ final class GoldenTests: XCTestCase {
     }
 
     private static func vocabulary() throws -> Vocabulary {
-        let text = Data(#"{"vocab": "#.utf8) + (try GoldenFile.content("vocabulary.json")) + Data("}".utf8)
+        let head = Data(#"{"n_token": 178, "vocab": "#.utf8)
+        let text = try head + GoldenFile.content("vocabulary.json") + Data("}".utf8)
         return try Vocabulary(configuration: text, maxPhonemes: 510)
     }
 

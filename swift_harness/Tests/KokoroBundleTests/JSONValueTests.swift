@@ -10,7 +10,7 @@ final class JSONValueTests: XCTestCase {
 
     func testNumbersStayWhatTheyWereWrittenAs() throws {
         XCTAssertEqual(try parsed("1"), .integer("1"))
-        XCTAssertEqual(try parsed("-0"), .integer("-0"))
+        XCTAssertEqual(try parsed("-0"), .integer("0"))
         XCTAssertEqual(try parsed("1.0"), .double(1))
         XCTAssertEqual(try parsed("1E2"), .double(100))
         XCTAssertEqual(try parsed("1e400"), .double(.infinity))

@@ -35,7 +35,8 @@ final class TemporaryBundle {
 
     /// Writes the files, and a manifest that lists them.
     init(_ packages: [Package] = [.complete((16, 40))]) throws {
-        try write("config.json", Data(#"{"vocab": {"a": 1, "b": 2, "ab": 3, "̃": 17}}"#.utf8))
+        let vocabulary = #"{"n_token": 178, "vocab": {"a": 1, "b": 2, "ab": 3, "\u0303": 17}}"#
+        try write("config.json", Data(vocabulary.utf8))
         for (name, first) in [("low", Float(0)), ("high", Float(100))] {
             let values = (0..<Self.rows * Self.columns).map { first + Float($0) }
             try write("voices/\(name).bin", LittleEndian.bytes(values))
