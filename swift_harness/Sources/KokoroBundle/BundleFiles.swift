@@ -12,7 +12,7 @@ public enum BundleFiles {
     public static func hash(folder: URL) throws -> ExactTable<Manifest.File> {
         var found = ExactTable<Manifest.File>()
         try visit(folder, below: "") { path, url, bytes in
-            found[path] = Manifest.File(sha256: try SHA256Digest.of(fileAt: url), bytes: bytes)
+            found[path] = Manifest.File(sha256: try ContentDigest.of(fileAt: url), bytes: bytes)
         }
         return found
     }

@@ -68,7 +68,7 @@ public struct VoicePack: Sendable, Equatable {
     }
 
     /// SHA-256 of the values as raw little-endian float32, which is that of a `.bin` file.
-    public var sha256: String { SHA256Digest.of(LittleEndian.bytes(values)) }
+    public var sha256: String { ContentDigest.of(LittleEndian.bytes(values)) }
 
     /// Mixes voices: the weighted sum of their values, added in float64 and rounded once.
     ///

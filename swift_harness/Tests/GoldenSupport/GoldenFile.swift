@@ -36,7 +36,7 @@ public struct GoldenFile: Sendable {
     public static func content(_ file: String) throws -> Data {
         let data = try Data(contentsOf: folder.appendingPathComponent(file))
         let listed = try index().table(file)
-        guard try listed.text("sha256") == SHA256Digest.of(data),
+        guard try listed.text("sha256") == ContentDigest.of(data),
             try listed.integer("bytes") == data.count
         else { throw GoldenFailure(reason: "\(file) is not what index.json says") }
         return data

@@ -7,7 +7,7 @@ final class VoicePackTests: XCTestCase {
     func testTheDigestIsThatOfTheFile() throws {
         let bytes = Data((0..<24).map { UInt8($0) })
         let pack = try VoicePack(name: "small", bytes: bytes, rows: 2, columns: 3)
-        XCTAssertEqual(pack.sha256, SHA256Digest.of(bytes))
+        XCTAssertEqual(pack.sha256, ContentDigest.of(bytes))
         XCTAssertEqual(LittleEndian.bytes(pack.values), bytes)
     }
 

@@ -3,7 +3,7 @@ import XCTest
 
 @testable import KokoroBundle
 
-final class SHA256DigestTests: XCTestCase {
+final class ContentDigestTests: XCTestCase {
     /// Examples of FIPS 180-4, and lengths at which the padding takes one block more.
     private let known = [
         ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
@@ -20,7 +20,7 @@ final class SHA256DigestTests: XCTestCase {
 
     func testKnownTextsHaveTheirDigests() {
         for (text, digest) in known {
-            XCTAssertEqual(SHA256Digest.of(Data(text.utf8)), digest)
+            XCTAssertEqual(ContentDigest.of(Data(text.utf8)), digest)
         }
     }
 
@@ -32,7 +32,7 @@ final class SHA256DigestTests: XCTestCase {
                 for start in stride(from: 0, to: bytes.count, by: piece) {
                     hasher.update(bytes[start..<min(start + piece, bytes.count)])
                 }
-                XCTAssertEqual(SHA256Digest.hexadecimal(hasher.finish()), digest)
+                XCTAssertEqual(ContentDigest.hexadecimal(hasher.finish()), digest)
             }
         }
     }
@@ -41,12 +41,12 @@ final class SHA256DigestTests: XCTestCase {
         let url = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         defer { try? FileManager.default.removeItem(at: url) }
         try Data("abc".utf8).write(to: url)
-        XCTAssertEqual(try SHA256Digest.of(fileAt: url), known[1].1)
+        XCTAssertEqual(try ContentDigest.of(fileAt: url), known[1].1)
     }
 
     func testAFileThatIsNotThereIsAnErrorOfTheBundle() {
         let url = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
-        XCTAssertThrowsError(try SHA256Digest.of(fileAt: url)) { error in
+        XCTAssertThrowsError(try ContentDigest.of(fileAt: url)) { error in
             XCTAssertEqual((error as? KokoroError)?.exitCode, 11)
         }
     }

@@ -5,7 +5,7 @@ import Foundation
 #endif
 
 /// SHA-256 (FIPS 180-4) of data and files, as 64 lower-case hexadecimal digits.
-public enum SHA256Digest {
+public enum ContentDigest {
     /// Bytes of a file that are held at once.
     private static let chunk = 1 << 20
 
