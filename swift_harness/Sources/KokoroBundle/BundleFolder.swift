@@ -38,7 +38,9 @@ public struct BundleFolder: Sendable {
     /// - Throws: `KokoroError.voice` if there is no such voice or the blend cannot be parsed,
     ///   `KokoroError.bundle` if its file is not what the manifest says.
     public func voice(_ specification: String? = nil) throws -> VoicePack {
-        let wanted = specification ?? voices.first ?? ""
+        guard let wanted = specification ?? voices.first else {
+            throw KokoroError.voice("the bundle has no voices; convert it again with one")
+        }
         if let record = record(of: wanted) { return try pack(record) }
         let blend = try VoiceBlend(wanted)
         return try VoicePack.blended(

@@ -77,7 +77,8 @@ private func escaped(_ scalar: Unicode.Scalar) -> String {
     case "\t": return "\\t"
     default: break
     }
-    let (mark, width) = scalar.value < 0x100 ? ("x", 2) : scalar.value < 0x10000 ? ("u", 4) : ("U", 8)
+    let (mark, width) =
+        scalar.value < 0x100 ? ("x", 2) : scalar.value < 0x10000 ? ("u", 4) : ("U", 8)
     let digits = String(scalar.value, radix: 16)
     return "\\" + mark + String(repeating: "0", count: width - digits.count) + digits
 }

@@ -19,11 +19,11 @@ public enum JSONValue: Sendable, Equatable {
     case object(ExactTable<JSONValue>)
 
     /// Lists and tables may be this deep in one another.
-    static let deepest = 512
+    static let deepest = 100
 
     /// Reads a whole document, as strictly as Python's `json` with NaN and infinity refused.
     ///
-    /// - Throws: `JSONValue.Malformed`, also for nesting deeper than 512.
+    /// - Throws: `JSONValue.Malformed`, also for nesting deeper than 100.
     public init(parsing data: Data) throws {
         var scalars: [Unicode.Scalar] = []
         scalars.reserveCapacity(data.count)

@@ -2,7 +2,9 @@
 public enum Splitting {
     /// Code points that end a sentence, that end a clause, and that stand between words: the best
     /// place to split behind first.
-    static let breaks: [Set<Unicode.Scalar>] = [[".", "!", "?", "…"], [";", ":", ",", "—"], [" "]]
+    static let breaks: [Set<Unicode.Scalar>] = [
+        [".", "!", "?", "…"], [";", ":", ",", "—"], [" "],
+    ]
 
     /// Parts of at most `limit` phonemes, whose words together are those of the whole.
     ///
@@ -30,7 +32,9 @@ public enum Splitting {
     public static func halves(_ phonemes: String) throws -> (left: String, right: String) {
         let text = Array(Array(phonemes.unicodeScalars).stripped())
         for ends in breaks {
-            let places = text.indices.dropFirst().filter { isBreak(text[...], at: $0, behind: ends) }
+            let places = text.indices.dropFirst().filter {
+                isBreak(text[...], at: $0, behind: ends)
+            }
             let distance = { (place: Int) in abs(2 * place - text.count) }
             if let place = places.min(by: { distance($0) < distance($1) }) {
                 return (text[..<place].stripped().text, text[place...].stripped().text)

@@ -38,7 +38,8 @@ struct Located {
     func sha256() throws -> String {
         let text = try string()
         let digits = "0123456789abcdef".unicodeScalars
-        guard text.unicodeScalars.count == 64, text.unicodeScalars.allSatisfy(digits.contains) else {
+        guard text.unicodeScalars.count == 64, text.unicodeScalars.allSatisfy(digits.contains)
+        else {
             throw failure(
                 "must be a SHA-256 of 64 lower-case hexadecimal digits, found \(value.shown(80))")
         }
@@ -50,7 +51,8 @@ struct Located {
         let isNegative = digits.hasPrefix("-")
         let number = Int(digits) ?? (isNegative ? Int.min : Int.max)
         if number < range.lowerBound || (isNegative && Int(digits) == nil) {
-            throw failure("must be of at least \(general(range.lowerBound)), found \(value.shown())")
+            throw failure(
+                "must be of at least \(general(range.lowerBound)), found \(value.shown())")
         }
         if number > range.upperBound || Int(digits) == nil {
             throw failure("must be of at most \(general(range.upperBound)), found \(value.shown())")
@@ -153,7 +155,8 @@ struct LocatedRecord {
     subscript(_ key: String) -> Located { place.inside(key, table[key] ?? .null) }
 }
 
-/// Paths inside a bundle: forward slashes, no `.` or `..`, no colon, backslash or control character.
+/// Paths inside a bundle: forward slashes, no `.` or `..`, no colon, backslash or control
+/// character.
 enum RelativePath {
     static let meaning = "a path inside the bundle, with forward slashes and without '.' or '..'"
 

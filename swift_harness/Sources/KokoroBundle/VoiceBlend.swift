@@ -144,10 +144,12 @@ enum DecimalText {
     /// Whether it is digits with at most one point and an exponent.
     private static func isDecimal(_ text: ArraySlice<Unicode.Scalar>) -> Bool {
         let parts = text.split(
-            maxSplits: 1, omittingEmptySubsequences: false, whereSeparator: { $0 == "e" || $0 == "E" })
+            maxSplits: 1, omittingEmptySubsequences: false,
+            whereSeparator: { $0 == "e" || $0 == "E" })
         let mantissa = parts[0].split(
             maxSplits: 1, omittingEmptySubsequences: false, whereSeparator: { $0 == "." })
-        guard mantissa.joined().allSatisfy(isDigit), mantissa.contains(where: { !$0.isEmpty }) else {
+        guard mantissa.joined().allSatisfy(isDigit), mantissa.contains(where: { !$0.isEmpty })
+        else {
             return false
         }
         guard parts.count == 2 else { return true }

@@ -1,8 +1,9 @@
 /// The Gaussian noise of a seed, the same on every machine and for every length.
 ///
-/// Philox4x64-10 (Salmon et al. 2011) keyed by the seed gives 64-bit words; each pair of words gives
-/// two normal deviates by Box and Muller (1958), computed in float64 and rounded once. Values depend
-/// on their place alone, so a longer run starts with the shorter one: buckets share their noise.
+/// Philox4x64-10 (Salmon et al. 2011) keyed by the seed gives 64-bit words; each pair of words
+/// gives two normal deviates by Box and Muller (1958), computed in float64 and rounded once. Values
+/// depend on their place alone, so a longer run starts with the shorter one: buckets share their
+/// noise.
 public struct GaussianNoise: Sendable, Equatable {
     /// Name of the method in a bundle's manifest.
     public static let algorithm = "philox4x64-10/box-muller/float64"
@@ -54,7 +55,9 @@ public struct GaussianNoise: Sendable, Equatable {
 struct Philox: Sendable {
     private static let rounds = 10
     private static let blockWords = 4
-    private static let multipliers: (UInt64, UInt64) = (0xD2E7_470E_E14C_6C93, 0xCA5A_8263_9512_1157)
+    private static let multipliers: (UInt64, UInt64) = (
+        0xD2E7_470E_E14C_6C93, 0xCA5A_8263_9512_1157
+    )
     private static let keySteps: (UInt64, UInt64) = (0x9E37_79B9_7F4A_7C15, 0xBB67_AE85_84CA_A73B)
 
     let key: UInt64

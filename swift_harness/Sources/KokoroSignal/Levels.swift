@@ -86,7 +86,8 @@ public enum Levels {
     private static func differences(_ reference: [Float], _ candidate: [Float]) throws -> [Double] {
         guard reference.count == candidate.count else {
             throw KokoroError.argument(
-                "lengths differ: reference \(reference.count), candidate \(candidate.count) samples")
+                "lengths differ: reference \(reference.count), candidate \(candidate.count) samples"
+            )
         }
         return zip(reference, candidate).map { Double($0) - Double($1) }
     }

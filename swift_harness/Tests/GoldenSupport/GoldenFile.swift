@@ -91,8 +91,10 @@ public struct GoldenFile: Sendable {
     }
 
     private static func index() throws -> GoldenInput {
-        try GoldenInput(values: parsed(Data(contentsOf: folder.appendingPathComponent("index.json"))))
-            .table("files")
+        try GoldenInput(
+            values: parsed(Data(contentsOf: folder.appendingPathComponent("index.json")))
+        )
+        .table("files")
     }
 
     private static func object(_ file: String) throws -> ExactTable<JSONValue> {

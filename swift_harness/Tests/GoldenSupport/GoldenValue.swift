@@ -42,7 +42,8 @@ public indirect enum GoldenValue: Sendable {
     }
 
     private static func decoded(_ table: ExactTable<JSONValue>) throws -> GoldenValue {
-        if table.count == 1, let (name, value) = table.entries.first, case .string(let text) = value,
+        if table.count == 1, let (name, value) = table.entries.first,
+            case .string(let text) = value,
             ["f32le", "i32le", "base64"].contains(name)
         {
             guard let data = Data(base64Encoded: text) else {

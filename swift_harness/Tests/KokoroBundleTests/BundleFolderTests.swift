@@ -39,6 +39,13 @@ final class BundleFolderTests: XCTestCase {
         assertRefused(6, "no voice 'loud'", "high, low") { try folder.voice("low+loud") }
     }
 
+    func testABundleWithoutVoicesHasNoDefault() throws {
+        let bundle = try TemporaryBundle(voices: [])
+        let folder = try BundleFolder(bundle.url)
+        assertRefused(6, "no voices") { try folder.voice() }
+        assertRefused(6, "no voice 'high'; it has: none") { try folder.voice("high") }
+    }
+
     func testAVoiceOfAnotherSizeThanTheManifestSaysIsRefused() throws {
         let bundle = try TemporaryBundle()
         try bundle.write("voices/low.bin", Data(count: 5))
@@ -107,8 +114,9 @@ final class ManifestFunctionsTests: XCTestCase {
     }
 
     func testThePipelineGivesTheBucketsItsStagesShare() throws {
-        let bundle = try TemporaryBundle(TemporaryBundle.Package.pipeline(
-            tokens: [32, 16], frames: [40]))
+        let bundle = try TemporaryBundle(
+            TemporaryBundle.Package.pipeline(
+                tokens: [32, 16], frames: [40]))
         let manifest = try Manifest(bundle: bundle.url)
         XCTAssert(manifest.hasPipeline)
         let buckets = try manifest.pipelineBuckets()
@@ -134,8 +142,9 @@ final class ManifestFunctionsTests: XCTestCase {
     }
 
     func testABundleWithoutTheCutCompleteSaysSo() throws {
-        let bundle = try TemporaryBundle(TemporaryBundle.Package.pipeline(
-            tokens: [16], frames: [40]))
+        let bundle = try TemporaryBundle(
+            TemporaryBundle.Package.pipeline(
+                tokens: [16], frames: [40]))
         assertRefused(11, "no package of the cut 'complete'") {
             try Manifest(bundle: bundle.url).completeBuckets()
         }

@@ -26,7 +26,8 @@ final class ContentDigestTests: XCTestCase {
 
     func testThePlainImplementationGivesTheSameInPiecesOfAnySize() {
         for (text, digest) in known {
-            for piece in [1, 55, 56, 63, 64, 65, 1000] where text.count < 100 * piece || piece > 60 {
+            for piece in [1, 55, 56, 63, 64, 65, 1000] where text.count < 100 * piece || piece > 60
+            {
                 var hasher = PlainSHA256()
                 let bytes = Data(text.utf8)
                 for start in stride(from: 0, to: bytes.count, by: piece) {

@@ -65,7 +65,9 @@ final class GoldenTests: XCTestCase {
             let wrong = input.has("nan_at") ? try input.integers("nan_at") : []
             for place in wrong { values[place] = .nan }
             let pack = try VoicePack(name: "voice", bytes: LittleEndian.bytes(values))
-            return .table(["row": .floats(try pack.row(phonemeCount: input.integer("phoneme_count")))])
+            return .table([
+                "row": .floats(try pack.row(phonemeCount: input.integer("phoneme_count")))
+            ])
         }
     }
 
@@ -113,9 +115,13 @@ final class GoldenTests: XCTestCase {
 
     func testShapes() throws {
         try check("shapes") { input in
-            let shapes = try input.integerLists("shapes").map { Bucket(tokens: $0[0], frames: $0[1]) }
+            let shapes = try input.integerLists("shapes").map {
+                Bucket(tokens: $0[0], frames: $0[1])
+            }
             let buckets = CompleteBuckets(shapes: shapes, samplesPerFrame: 600)
-            let (ids, samples): (Int, Int) = (try input.integer("ids"), try input.integer("samples"))
+            let (ids, samples): (Int, Int) = (
+                try input.integer("ids"), try input.integer("samples")
+            )
             var tried = [try buckets.bucket(holding: ids)]
             if tried[0].frames * 600 < samples {
                 tried.append(try buckets.bucket(holding: ids, samples: samples))

@@ -61,9 +61,29 @@ final class JSONValueTests: XCTestCase {
     }
 }
 
+final class JSONValueThreadTests: XCTestCase {
+    /// The stack of Apple's secondary threads.
+    private let stackBytes = 512 << 10
+
+    func testTheDeepestDocumentFitsTheStackOfAnyThread() {
+        let done = expectation(description: "parsed, shown and released")
+        let deepest = JSONValue.deepest
+        let thread = Thread {
+            let text =
+                String(repeating: "[", count: deepest) + String(repeating: "]", count: deepest)
+            let shown = try? JSONValue(parsing: Data(text.utf8)).shown(2 * deepest)
+            if shown == text { done.fulfill() }
+        }
+        thread.stackSize = stackBytes
+        thread.start()
+        wait(for: [done], timeout: 60)
+    }
+}
+
 final class NearestNameTests: XCTestCase {
     func testAMisspeltKeyIsOfferedTheNearestOne() {
-        XCTAssertEqual(nearest("sampel_rate", of: ["sample", "sample_rate"]),
+        XCTAssertEqual(
+            nearest("sampel_rate", of: ["sample", "sample_rate"]),
             "did you mean 'sample_rate'?")
         XCTAssertEqual(nearest("speed", of: ["name", "license"]), "known: name, license")
     }

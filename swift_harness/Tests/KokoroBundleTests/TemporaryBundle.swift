@@ -34,18 +34,20 @@ final class TemporaryBundle {
     }
 
     /// Writes the files, and a manifest that lists them.
-    init(_ packages: [Package] = [.complete((16, 40))]) throws {
+    init(
+        _ packages: [Package] = [.complete((16, 40))], voices: [String] = ["low", "high"]
+    ) throws {
         let vocabulary = #"{"n_token": 178, "vocab": {"a": 1, "b": 2, "ab": 3, "\u0303": 17}}"#
         try write("config.json", Data(vocabulary.utf8))
-        for (name, first) in [("low", Float(0)), ("high", Float(100))] {
-            let values = (0..<Self.rows * Self.columns).map { first + Float($0) }
+        for (index, name) in voices.enumerated() {
+            let values = (0..<Self.rows * Self.columns).map { Float(100 * index + $0) }
             try write("voices/\(name).bin", LittleEndian.bytes(values))
         }
         try write("sample.wav", Data("RIFF".utf8))
         for package in packages {
             try write("\(package.file)/Data/model.mlmodel", Data(package.file.utf8))
         }
-        try write("manifest.json", Data(Self.manifest(packages, files: listed()).utf8))
+        try write("manifest.json", Data(Self.manifest(packages, voices, files: listed()).utf8))
     }
 
     deinit { try? FileManager.default.removeItem(at: url) }
@@ -100,7 +102,9 @@ final class TemporaryBundle {
         """
     }
 
-    private static func manifest(_ packages: [Package], files: String) -> String {
+    private static func manifest(
+        _ packages: [Package], _ voices: [String], files: String
+    ) -> String {
         let buckets = packages.flatMap(\.shapes).map(bucket).joined(separator: ", ")
         return """
             {"schema_version": 1, "project_version": "0.1",
@@ -111,7 +115,7 @@ final class TemporaryBundle {
              "vocabulary": "config.json",
              "packages": [\(packages.map(package).joined(separator: ", "))],
              "buckets": [\(buckets)], "noise": {"algorithm": "philox", "seed": \(Int.max)},
-             "voices": [\(voice("low")), \(voice("high"))],
+             "voices": [\(voices.map(voice).joined(separator: ", "))],
              "sample": {"file": "sample.wav", "text": "A.", "phonemes": "a", "voice": "high",
               "speed": 1}, "tools": {"python": "3.11"},
              "parity": {"verdict": "not run", "runtime": "executor", "legs": []},

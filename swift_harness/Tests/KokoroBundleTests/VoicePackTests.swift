@@ -29,12 +29,14 @@ final class VoicePackTests: XCTestCase {
     func testWeightsAreReadAsPythonReadsNumbers() {
         let number = { (text: String) in DecimalText.number(text.unicodeScalars) }
         for (text, value) in [
-            ("1", 1), ("1.5", 1.5), (".5", 0.5), ("5.", 5), ("1_000", 1000), ("٣", 3), ("1e-3", 0.001),
+            ("1", 1), ("1.5", 1.5), (".5", 0.5), ("5.", 5), ("1_000", 1000), ("٣", 3),
+            ("1e-3", 0.001),
             ("+2", 2), ("-2", -2), ("Infinity", Double.infinity), ("1e400", .infinity),
         ] {
             XCTAssertEqual(number(text), value, text)
         }
-        for text in ["", ".", "1__0", "_1", "1_", "0x1p3", "1e", "e5", "1.2.3", "²", "1 2", "nane"] {
+        for text in ["", ".", "1__0", "_1", "1_", "0x1p3", "1e", "e5", "1.2.3", "²", "1 2", "nane"]
+        {
             XCTAssertNil(number(text), text)
         }
         XCTAssertEqual(number("nan")?.isNaN, true)
@@ -45,7 +47,8 @@ final class ErrorsTests: XCTestCase {
     func testEveryErrorHasPythonsExitCodeAndItsMessage() {
         let errors: [(KokoroError, Int32, String)] = [
             (.argument("m"), 2, "usage"), (.checkpoint("m"), 4, "checkpoint"),
-            (.voice("m"), 6, "voice"), (.phonemes("m"), 7, "phonemes"), (.parity("m"), 10, "parity"),
+            (.voice("m"), 6, "voice"), (.phonemes("m"), 7, "phonemes"),
+            (.parity("m"), 10, "parity"),
             (.bundle("m"), 11, "bundle"),
         ]
         for (error, code, title) in errors {

@@ -73,7 +73,8 @@ final class LevelsTests: XCTestCase {
         XCTAssert(Levels.rootMeanSquareDB(wrong).isNaN)
         XCTAssert(try Levels.signalToNoiseDB(reference: [1, 1, 1], candidate: wrong).isNaN)
         XCTAssert(
-            try Levels.tailErrorDB(reference: [1, 1, 1], candidate: wrong, sampleRate: 24_000).isNaN)
+            try Levels.tailErrorDB(reference: [1, 1, 1], candidate: wrong, sampleRate: 24_000).isNaN
+        )
     }
 
     func testOpeningAndTailAreMeasuredApart() throws {
