@@ -39,6 +39,15 @@ final class BundleFolderTests: XCTestCase {
         assertRefused(6, "no voice 'loud'", "high, low") { try folder.voice("low+loud") }
     }
 
+    func testVoicesOfEquivalentNamesAreTwoVoices() throws {
+        let bundle = try TemporaryBundle()
+        try bundle.change(#""name": "low""#, to: "\"name\": \"\u{E9}\"")
+        try bundle.change(#""name": "high""#, to: "\"name\": \"e\u{301}\"")
+        let folder = try BundleFolder(bundle.url)
+        XCTAssertEqual(try folder.voice("\u{E9}").row(phonemeCount: 1)[0], 0)
+        XCTAssertEqual(try folder.voice("e\u{301}").row(phonemeCount: 1)[0], 100)
+    }
+
     func testABundleWithoutVoicesHasNoDefault() throws {
         let bundle = try TemporaryBundle(voices: [])
         let folder = try BundleFolder(bundle.url)
