@@ -84,6 +84,7 @@ public struct CompleteBuckets: Sendable, Equatable {
     /// - Parameters:
     ///   - ids: token ids, the boundary tokens included.
     ///   - samples: what an earlier, smaller shape found the speech to need; 0 at first.
+    /// - Returns: one of `shapes`.
     /// - Throws: `KokoroError.phonemes` if no shape holds the ids, `KokoroError.frameOverflow` if
     ///   none of those that do holds the samples.
     public func bucket(holding ids: Int, samples: Int = 0) throws -> Bucket {

@@ -35,6 +35,7 @@ public struct BundleFolder: Sendable {
     ///
     /// - Parameter specification: a name out of `voices`, or what `VoiceBlend` reads; nil is the
     ///   default voice.
+    /// - Returns: its styles.
     /// - Throws: `KokoroError.voice` if there is no such voice or the blend cannot be parsed,
     ///   `KokoroError.bundle` if its file is not what the manifest says.
     public func voice(_ specification: String? = nil) throws -> VoicePack {
@@ -61,7 +62,7 @@ public struct BundleFolder: Sendable {
 
     private func pack(_ record: Manifest.Voice) throws -> VoicePack {
         let data = try Self.content(of: record.file, in: url)
-        let expected = record.rows * record.columns * LittleEndian.floatBytes
+        let expected = VoicePack.byteCount(rows: record.rows, columns: record.columns)
         guard record.type == .float32, data.count == expected else {
             throw KokoroError.bundle(
                 "'\(record.file)' must be \(expected) bytes of float32 [\(record.rows), "

@@ -26,6 +26,7 @@ public struct Timestamp: Sendable, Equatable {
     ///   - phonemes: what was said.
     ///   - durations: frames per token, boundary tokens included: two more than phonemes.
     ///   - secondsPerFrame: length of a frame.
+    /// - Returns: one mark per duration.
     /// - Throws: `KokoroError.argument` if the numbers of phonemes and durations do not match.
     public static func marks(
         phonemes: String, durations: [Int32], secondsPerFrame: Double

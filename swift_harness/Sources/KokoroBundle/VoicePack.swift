@@ -19,15 +19,19 @@ public struct VoicePack: Sendable, Equatable {
 
     /// Checks values and makes them a pack.
     ///
-    /// - Parameter values: `rows * columns` of them, row by row.
+    /// - Parameters:
+    ///   - name: of the voice.
+    ///   - values: `rows * columns` of them, row by row.
+    ///   - rows: number of rows.
+    ///   - columns: values of a row.
     /// - Throws: `KokoroError.voice` if there are more or fewer, or some are NaN or infinite.
     public init(
         name: String, values: [Float], rows: Int = standardRows, columns: Int = standardColumns
     ) throws {
-        guard values.count == rows * columns else {
+        let bytes = values.count * LittleEndian.floatBytes
+        guard bytes == Self.byteCount(rows: rows, columns: columns) else {
             throw KokoroError.voice(
-                "voice \(name): expected \(rows * columns) values [\(rows), \(columns)], "
-                    + "found \(values.count)")
+                "voice \(name): expected values [\(rows), \(columns)], found \(values.count)")
         }
         let bad = values.lazy.filter { !$0.isFinite }.count
         guard bad == 0 else {
@@ -46,7 +50,7 @@ public struct VoicePack: Sendable, Equatable {
     public init(
         name: String, bytes: Data, rows: Int = standardRows, columns: Int = standardColumns
     ) throws {
-        let expected = rows * columns * LittleEndian.floatBytes
+        let expected = Self.byteCount(rows: rows, columns: columns)
         guard bytes.count == expected else {
             throw KokoroError.voice(
                 "voice \(name): expected \(expected) bytes of raw float32 [\(rows), \(columns)], "
@@ -67,6 +71,13 @@ public struct VoicePack: Sendable, Equatable {
         return Array(values[(phonemeCount - 1) * columns..<phonemeCount * columns])
     }
 
+    /// Size of a pack's file; of sizes that no file has, the largest number.
+    static func byteCount(rows: Int, columns: Int) -> Int {
+        let values = rows.multipliedReportingOverflow(by: columns)
+        let bytes = values.partialValue.multipliedReportingOverflow(by: LittleEndian.floatBytes)
+        return values.overflow || bytes.overflow ? .max : bytes.partialValue
+    }
+
     /// SHA-256 of the values as raw little-endian float32, which is that of a `.bin` file.
     public var sha256: String { ContentDigest.of(LittleEndian.bytes(values)) }
 
@@ -74,6 +85,7 @@ public struct VoicePack: Sendable, Equatable {
     ///
     /// - Parameter parts: packs and their shares, as `VoiceBlend` gives them; at least one. A
     ///   single pack is returned as it is.
+    /// - Returns: the mix, named `a*0.6+b*0.4`.
     /// - Throws: `KokoroError.voice` if there is none, their shapes differ, or the sum is not
     ///   finite.
     public static func blended(_ parts: [(pack: VoicePack, weight: Double)]) throws -> VoicePack {

@@ -21,6 +21,7 @@ public struct GaussianNoise: Sendable, Equatable {
     /// - Parameters:
     ///   - count: how many; at least 0.
     ///   - skip: place of the first one; at least 0.
+    /// - Returns: `count` of them, those of the places from `skip` on.
     public func samples(_ count: Int, skipping skip: Int = 0) -> [Float] {
         samples(count, skipping: skip, using: FastMath.self)
     }
@@ -30,9 +31,12 @@ public struct GaussianNoise: Sendable, Equatable {
         let firstPair = skip / 2
         let pairs = (skip + count + 1) / 2 - firstPair
         let words = Philox(key: seed).words(2 * pairs, skipping: 2 * firstPair)
-        let deviates = Self.boxMuller(words.map { (Double($0 >> 11) + 0.5) * 0x1p-53 }, math)
+        let deviates = Self.boxMuller(words.map(Self.uniform), math)
         return deviates[(skip - 2 * firstPair)...].prefix(count).map { Float($0) }
     }
+
+    /// A number above 0, whose logarithm is finite, and at most 1: the middle of one of 2^53 steps.
+    static func uniform(_ word: UInt64) -> Double { (Double(word >> 11) + 0.5) * 0x1p-53 }
 
     /// Two deviates from each pair of numbers within 0 and 1.
     private static func boxMuller(_ uniform: [Double], _ math: VectorMath.Type) -> [Double] {

@@ -51,7 +51,11 @@ public enum Levels {
     /// Power of the error in the first 50 ms, relative to the mean power of the whole reference, in
     /// dB; minus infinity when equal.
     ///
-    /// - Parameter sampleRate: Hz.
+    /// - Parameters:
+    ///   - reference: samples, 1.0 being full scale.
+    ///   - candidate: as many samples.
+    ///   - sampleRate: Hz.
+    /// - Returns: dB.
     /// - Throws: `KokoroError.argument` if the lengths differ.
     public static func openingErrorDB(
         reference: [Float], candidate: [Float], sampleRate: Int
@@ -62,7 +66,11 @@ public enum Levels {
 
     /// The same of the last 50 ms.
     ///
-    /// - Parameter sampleRate: Hz.
+    /// - Parameters:
+    ///   - reference: samples, 1.0 being full scale.
+    ///   - candidate: as many samples.
+    ///   - sampleRate: Hz.
+    /// - Returns: dB.
     /// - Throws: `KokoroError.argument` if the lengths differ.
     public static func tailErrorDB(
         reference: [Float], candidate: [Float], sampleRate: Int

@@ -52,6 +52,7 @@ public struct GoldenFile: Sendable {
     /// Runs every case and says what was not as it must be.
     ///
     /// - Parameter function: from the input to the output; a `KokoroError` where it must refuse.
+    /// - Returns: a sentence per failure, with the id of its case.
     public func failures(_ function: (GoldenInput) throws -> GoldenValue) -> [String] {
         cases.compactMap { golden in
             let id = (try? golden.text("id")) ?? "without id"

@@ -62,6 +62,16 @@ final class BundleFolderTests: XCTestCase {
         assertRefused(11, "'voices/low.bin'", "48 bytes", "found 5") { try folder.voice("low") }
     }
 
+    func testAVoiceOfASizeThatNoFileHasIsRefused() throws {
+        let bundle = try TemporaryBundle()
+        for key in ["rows", "columns"] {
+            let size = key == "rows" ? TemporaryBundle.rows : TemporaryBundle.columns
+            try bundle.change("\"\(key)\": \(size)", to: "\"\(key)\": \(Int32.max)")
+        }
+        let folder = try BundleFolder(bundle.url)
+        assertRefused(11, "found 48 bytes") { try folder.voice("low") }
+    }
+
     func testAVocabularyWithoutItsNumberOfTokensIsRefused() throws {
         for wrong in ["", #""n_token": 0, "#, #""n_token": 1.0, "#, #""n_token": "9", "#] {
             assertRefused(4, "config.json: n_token must be a whole number above 0") {

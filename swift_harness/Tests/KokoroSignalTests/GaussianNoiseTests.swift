@@ -9,4 +9,10 @@ final class GaussianNoiseTests: XCTestCase {
             XCTAssertEqual(GaussianNoise(seed: 7).samples(count), Array(long.prefix(count)))
         }
     }
+
+    func testNoWordGivesALogarithmOfZero() {
+        XCTAssertEqual(GaussianNoise.uniform(0), 0x1p-54)
+        XCTAssertEqual(GaussianNoise.uniform(1 << 11), 0x1.8p-53)
+        XCTAssertEqual(GaussianNoise.uniform(.max), 1)
+    }
 }
