@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ SCALE, SHIFT = 1.25, 0.5
 class Place(nn.Module):
     """One AdaIN with a style of its own."""
 
-    def __init__(self, gain: float | Tensor, valid: int = WIDTH) -> None:
+    def __init__(self, gain: float | Sequence[float], valid: int = WIDTH) -> None:
         super().__init__()
         self.norm = AdaIN(CHANNELS, gain)
         self.register_buffer("mask", (torch.arange(WIDTH) < valid).float().view(1, 1, 1, WIDTH))
@@ -51,7 +51,7 @@ Convert = Callable[..., Path]
 def convert(tmp_path_factory: pytest.TempPathFactory) -> Convert:
     """Saves a `Place` in half precision."""
 
-    def saved(gain: float | Tensor, valid: int = WIDTH) -> Path:
+    def saved(gain: float | Sequence[float], valid: int = WIDTH) -> Path:
         shape = (1, CHANNELS, 1, WIDTH)
         ports = (Port("x", "float16", shape, "in"),), (Port("y", "float16", shape, "out"),)
         stage = Stage("Decoder", Place(gain, valid).eval(), None, WIDTH, *ports)
@@ -129,7 +129,7 @@ def test_without_its_gain_a_small_channel_loses_its_deviation(convert: Convert) 
 
 
 def test_every_channel_may_have_a_gain_of_its_own(convert: Convert) -> None:
-    gain = torch.tensor([32.0, 32.0, 32.0, 1.0, 1.0, 1.0]).view(1, CHANNELS, 1, 1)
+    gain = [32.0] * 3 + [1.0] * 3
     x = np.concatenate([_input(0.002)[:, :3], _input(40.0)[:, 3:]], axis=1)
     y, kinds = _stressed(convert(gain), x)
     assert kinds <= {"subnormal"}
@@ -147,6 +147,6 @@ def test_every_channel_may_have_a_gain_of_its_own(convert: Convert) -> None:
 )
 def test_a_gain_changes_nothing_in_single_precision(gains: list[int], deviation: float) -> None:
     x = torch.from_numpy(_input(deviation).astype(np.float32))
-    gain = torch.tensor([2.0**g for g in gains]).view(1, CHANNELS, 1, 1)
+    gain = [2.0**g for g in gains]
     with torch.inference_mode():
         torch.testing.assert_close(Place(gain)(x), Place(1.0)(x), rtol=1e-6, atol=1e-6)

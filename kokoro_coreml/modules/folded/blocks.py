@@ -24,7 +24,7 @@ class AdainResBlk(nn.Module):
     """
 
     def __init__(
-        self, dim_in: int, dim_out: int, upsample: bool = False, gain: float | Tensor = 1.0
+        self, dim_in: int, dim_out: int, upsample: bool = False, gain: float | Sequence[float] = 1.0
     ) -> None:
         super().__init__()
         self.doubles = upsample
@@ -68,7 +68,11 @@ class AdaINResBlock(nn.Module):
     """
 
     def __init__(
-        self, channels: int, kernel_size: int, dilation: Sequence[int], gain: float | Tensor = 1.0
+        self,
+        channels: int,
+        kernel_size: int,
+        dilation: Sequence[int],
+        gain: float | Sequence[float] = 1.0,
     ) -> None:
         super().__init__()
         count = len(dilation)

@@ -26,11 +26,9 @@ class DecoderRows(nn.Module):
         dim_in = config.hidden_dim
         self.outer = dim_in + 2
         self.inner = inner = WIDTH + 2 + ASR_RESIDUAL
-        gain = torch.ones(1, self.outer, 1, 1)
-        gain[:, :dim_in] = TEXT_GAIN
+        gain = [TEXT_GAIN] * dim_in + [1.0] * 2
         self.encode = AdainResBlk(self.outer, WIDTH, gain=gain)
-        gain = torch.ones(1, inner, 1, 1)
-        gain[:, WIDTH : WIDTH + ASR_RESIDUAL] = RESIDUAL_GAIN
+        gain = [1.0] * WIDTH + [RESIDUAL_GAIN] * ASR_RESIDUAL + [1.0] * 2
         self.decode = nn.ModuleList(AdainResBlk(inner, WIDTH, gain=gain) for _ in range(3))
         self.decode.append(AdainResBlk(inner, GENERATOR_INPUT, upsample=True, gain=gain))
         self.asr_res = nn.Sequential(nn.Conv2d(dim_in, ASR_RESIDUAL, 1))

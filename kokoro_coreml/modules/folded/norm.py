@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -51,8 +52,8 @@ class AdaIN(nn.Module):
 
     Args:
         channels: of the input.
-        gain: what the input is multiplied by before it is squared: a power of two, or one for each
-            channel, [1, channels, 1, 1]. In half precision a square is flushed to 0 where |x| is
+        gain: what the input is multiplied by before it is squared: a power of two for all channels,
+            or one for each. In half precision a square is flushed to 0 where |x| is
             below 0.008 / gain and overflows above 256 / gain. Most places reach 130 and need 1.
     """
 
@@ -62,14 +63,15 @@ class AdaIN(nn.Module):
     rescale: Tensor | None
     """From the squares of x * gain to those of x * scale."""
 
-    def __init__(self, channels: int, gain: float | Tensor = 1.0) -> None:
+    def __init__(self, channels: int, gain: float | Sequence[float] = 1.0) -> None:
         super().__init__()
         self.channels = channels
-        gains = gain if isinstance(gain, Tensor) else torch.full((1, 1, 1, 1), gain)
-        scale = torch.clamp(gains, min=LEAST_SCALE)
+        gains = [gain] if isinstance(gain, float) else list(gain)
+        scales = [max(g, LEAST_SCALE) for g in gains]
+        rescales = [(s / g) ** 2 for s, g in zip(scales, gains, strict=True)]
         self.register_buffer("gain", _factor(gains), persistent=False)
-        self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("rescale", _factor((scale / gains) ** 2), persistent=False)
+        self.register_buffer("scale", _per_channel(scales), persistent=False)
+        self.register_buffer("rescale", _factor(rescales), persistent=False)
         self.offset = 0
         """Where its channels begin in `Styles`; set by `styles.number`."""
 
@@ -90,9 +92,13 @@ class AdaIN(nn.Module):
         return centred * scale + (styles.shift[:, mine] - residual * scale)
 
 
-def _factor(values: Tensor) -> Tensor | None:
+def _factor(values: Sequence[float]) -> Tensor | None:
     """None for a factor of 1."""
-    return None if bool((values == 1.0).all()) else values
+    return None if set(values) == {1.0} else _per_channel(values)
+
+
+def _per_channel(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values).view(1, -1, 1, 1)
 
 
 class ChannelNorm(nn.Module):
