@@ -24,6 +24,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from torch import Tensor
 
+from kokoro_coreml import IMPORTED
+
 Part = Union[None, bool, int, float, str, bytes, "Sequence[Part]", "Mapping[str, Part]"]
 """What a key can be made of. Lists and tuples of equal items are the same; 1, 1.0 and True are
 three different parts."""
@@ -132,6 +134,7 @@ def tool_versions(tools: Iterable[str] = TOOLS) -> dict[str, str | None]:
     versions: dict[str, str | None] = {
         "python": sys.version,
         "machine": f"{sys.platform} {platform.machine()}",
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # they decide the order of sums
     }
     pending = [canonicalize_name(tool) for tool in tools]
     while pending:
@@ -165,6 +168,14 @@ def source_digest(*roots: str | ModuleType) -> str:
     """
     files = source_files(*roots)
     return hashlib.sha256(encode({n: p.read_bytes() for n, p in files.items()})).hexdigest()
+
+
+def changed_since_import(files: Iterable[Path]) -> bool:
+    """Whether a file was written after this package was imported.
+
+    What runs in this process may then be another code than `source_digest` reads.
+    """
+    return any(path.stat().st_mtime > IMPORTED for path in files)
 
 
 def source_files(*roots: str | ModuleType) -> dict[str, Path]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from kokoro_coreml import fingerprint
 from kokoro_coreml.cache import StageCache
+from kokoro_coreml.conversion import building
 from kokoro_coreml.conversion.building import Builder
 from kokoro_coreml.conversion.job import Job
 from kokoro_coreml.fingerprint import Key
@@ -93,3 +97,49 @@ def test_one_weight_changes_the_stages_that_hold_it(
     network.conv_post.weight.data[0, 0, 0] += 1.0
     after = keys(network, recipe, tmp_path)
     assert [name for name in PIPELINE if after[name] != before[name]] == ["Tail"]
+
+
+def test_what_names_the_weights_of_a_table_is_part_of_the_key(
+    network: PipelineNetwork, tmp_path: Path
+) -> None:
+    recipe = load_recipe("kokoro-82m")
+    table = Compression("exact", "a test", weights={"conv_post.weight": "palette6"})
+    named = dataclasses.replace(recipe, compression=table)
+    before = keys(network, named, tmp_path)
+    network.conv_post.weight.data[0, 0, 0] += 1.0
+    after = keys(network, named, tmp_path)
+    assert all(after[name] != before[name] for name in PIPELINE)
+
+
+def test_the_instruction_set_is_part_of_the_key(
+    network: PipelineNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe("kokoro-82m")
+    before = keys(network, recipe, tmp_path)
+    monkeypatch.setattr(fingerprint.torch.backends.cpu, "get_cpu_capability", lambda: "NONE")
+    assert not set(before.values()) & set(keys(network, recipe, tmp_path).values())
+
+
+def test_code_that_was_changed_while_it_runs_neither_takes_nor_leaves_stages(
+    network: PipelineNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, source = load_recipe("kokoro-82m"), tmp_path / "source.py"
+    source.write_text("POST_SLOPE = 0.01\n", encoding="utf-8")
+    cache = StageCache(tmp_path / "cache")
+    monkeypatch.setattr(building, "lower", lambda *_, **__: (tmp_path / "tail").mkdir())
+    monkeypatch.setattr(building, "normalise_package", lambda _: None)
+
+    def lowered(written: float) -> bool:
+        """Whether the stage was made anew, with a source file of that age."""
+        os.utime(source, (written, written))
+        builder = Builder(Job(recipe, tmp_path, SILENT), network, cache)
+        builder._sources.append(source)
+        builder.lower(pipeline_stage(network, "Tail", 128), tmp_path / "tail")
+        made = not any((tmp_path / "tail").glob("*"))
+        (tmp_path / "tail").rmdir()
+        return made
+
+    assert lowered(time.time() + 60)
+    assert not list((tmp_path / "cache").glob("?" * 64))
+    assert lowered(0.0)
+    assert len(list((tmp_path / "cache").glob("?" * 64))) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,14 @@ from kokoro_coreml.compression import Opset, Scheme, named_by
 from kokoro_coreml.compression.exact import scheme_of
 from kokoro_coreml.conversion.job import OPERATIONS_EXPECTED, Job
 from kokoro_coreml.errors import PlacementError
-from kokoro_coreml.fingerprint import Key, source_digest, stage_key, tensors_digest
+from kokoro_coreml.fingerprint import (
+    Key,
+    changed_since_import,
+    source_digest,
+    source_files,
+    stage_key,
+    tensors_digest,
+)
 from kokoro_coreml.lowering import lower, trace
 from kokoro_coreml.lowering.compress import Choose
 from kokoro_coreml.lowering.functions import merge_functions
@@ -39,7 +47,7 @@ SHAPED_BY = (
     "kokoro_coreml.compression.naming",
     "kokoro_coreml.bundle.packages",
 )
-"""Code that decides the bytes of a lowered stage, with all that it imports."""
+"""Code that decides the bytes of a lowered stage, with all that it imports; besides this file."""
 
 
 @dataclass
@@ -102,8 +110,9 @@ class Builder:
         Raises:
             ConversionError: it cannot be traced or lowered.
         """
-        key = self.key(stage) if self.cache is not None else None
-        if key is not None and self.cache is not None and self.cache.get(key, path):
+        cache = self.cache if self._unchanged() else None
+        key = None if cache is None else self.key(stage)
+        if cache is not None and key is not None and cache.get(key, path):
             self.job.reporter.note(f"{stage}: as converted before")
             return
         with self.job.timed("trace"), self.job.reporter.step(f"trace {stage}"):
@@ -117,8 +126,8 @@ class Builder:
             normalise_package(path)
         del traced
         gc.collect()  # coremltools' programs hold reference cycles
-        if key is not None and self.cache is not None:
-            self.cache.put(key, path)
+        if cache is not None and key is not None and self._unchanged():
+            cache.put(key, path)
 
     def key(self, stage: Stage) -> Key:
         """Of everything that decides the bytes of a stage's package."""
@@ -137,10 +146,20 @@ class Builder:
                 "build": vars(build),
                 "compression": None if compression is None else compression.to_dict(),
                 "weights": self._digests[stage.name],
+                "paths": self._paths if compression is not None and compression.weights else None,
                 "config": self._config,
                 "code": self._code,
             }
         )
+
+    def _unchanged(self) -> bool:
+        """Whether the code on disk, which the key is of, is what runs here."""
+        if self.cache is None:
+            return False
+        if not changed_since_import(self._sources):
+            return True
+        self.job.reporter.note("The code was changed while it runs: no finished stages are used.")
+        return False
 
     @cached_property
     def _config(self) -> dict[str, Any]:
@@ -150,8 +169,18 @@ class Builder:
         return found
 
     @cached_property
-    def _code(self) -> str:
-        return source_digest(*SHAPED_BY)
+    def _sources(self) -> list[Path]:
+        return [Path(__file__), *source_files(*SHAPED_BY).values()]
+
+    @cached_property
+    def _code(self) -> list[str]:
+        own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+        return [own, source_digest(*SHAPED_BY)]
+
+    @cached_property
+    def _paths(self) -> str:
+        """Of all weights: a value that several have is compressed as the first of them."""
+        return tensors_digest(dict(self.network.named_parameters()))
 
     @cached_property
     def _path_of(self) -> Callable[[str, np.ndarray], str]:
