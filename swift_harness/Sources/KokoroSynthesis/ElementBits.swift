@@ -3,7 +3,7 @@ import KokoroBundle
 
 /// Raw values. Half precision is handled by its bits, since Swift has no `Float16` on Macs with
 /// Intel's processors.
-enum ElementBits {
+package enum ElementBits {
     private static let halfExponent: UInt16 = 0x7C00
     private static let singleExponent: UInt32 = 0x7F80_0000
 
@@ -46,7 +46,9 @@ enum ElementBits {
     }
 
     /// The same of memory, of which a last part that is no whole value is left out.
-    static func areFinite(_ raw: UnsafeRawBufferPointer, _ type: Manifest.ElementType) -> Bool {
+    package static func areFinite(_ raw: UnsafeRawBufferPointer, _ type: Manifest.ElementType)
+        -> Bool
+    {
         switch type {
         case .int32: return true
         case .float16:
