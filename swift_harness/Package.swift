@@ -36,6 +36,9 @@ let package = Package(
         .target(
             name: "GoldenSupport", dependencies: ["KokoroBundle"], path: "Tests/GoldenSupport",
             swiftSettings: strict),
+        .target(
+            name: "SynthesisSupport", dependencies: ["KokoroSynthesis"],
+            path: "Tests/SynthesisSupport", swiftSettings: strict),
         .testTarget(
             name: "KokoroBundleTests", dependencies: ["KokoroBundle", "GoldenSupport"],
             swiftSettings: strict),
@@ -43,10 +46,10 @@ let package = Package(
             name: "KokoroSignalTests", dependencies: ["KokoroSignal", "GoldenSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "KokoroSynthesisTests", dependencies: ["KokoroSynthesis"],
+            name: "KokoroSynthesisTests", dependencies: ["KokoroSynthesis", "SynthesisSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "KokoroCoreMLTests", dependencies: ["KokoroCoreML"] + coreML,
-            swiftSettings: strict),
+            name: "KokoroCoreMLTests",
+            dependencies: ["KokoroCoreML", "SynthesisSupport"] + coreML, swiftSettings: strict),
     ] + standIn
 )

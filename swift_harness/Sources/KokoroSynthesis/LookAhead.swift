@@ -10,6 +10,9 @@ actor LookAhead {
     private let samplesPerFrame: Int
     private var pending: Task<Step, any Error>?
     private var spoken = 0.0
+    private var state = State.waiting
+
+    private enum State { case waiting, reading, done }
 
     /// Says nothing before the first chunk is asked for, when `start` splits the text.
     init(
@@ -22,11 +25,28 @@ actor LookAhead {
 
     deinit { pending?.cancel() }
 
-    /// The next chunk, nil behind the last. The one behind it is begun before this returns.
+    /// The next chunk, nil behind the last and behind an error. The one behind it is begun before
+    /// this returns.
     ///
-    /// - Throws: what `PartQueue` throws; `CancellationError` if the task was cancelled, which
-    ///   ends the work.
+    /// - Throws: what `PartQueue` throws; `KokoroError.argument` if two tasks read at once;
+    ///   `CancellationError` if the task was cancelled, which ends the work.
     func next() async throws -> SpeechChunk? {
+        switch state {
+        case .done: return nil
+        case .reading: throw KokoroError.argument("a stream can be read by one task at a time")
+        case .waiting: state = .reading
+        }
+        do {
+            let chunk = try await take()
+            state = chunk == nil ? .done : .waiting
+            return chunk
+        } catch {
+            state = .done
+            throw error
+        }
+    }
+
+    private func take() async throws -> SpeechChunk? {
         let task = try pending ?? Self.step(start())
         pending = task
         let (part, rest) = try await withTaskCancellationHandler {
@@ -35,8 +55,9 @@ actor LookAhead {
             task.cancel()
         }
         guard let part else { return nil }
+        let chunk = try chunk(part)
         pending = Self.step(rest)
-        return try chunk(part)
+        return chunk
     }
 
     private static func step(_ queue: PartQueue) -> Task<Step, any Error> {

@@ -61,7 +61,7 @@ extension Tensor {
 ///   - tensor: what the network gave, with padding behind the tokens.
 ///   - count: of the tokens.
 /// - Returns: one duration per token.
-/// - Throws: `KokoroError.parity` if there are fewer, or padding lasts.
+/// - Throws: `KokoroError.parity` if there are fewer, one is negative, or padding lasts.
 func durations(_ tensor: Tensor, of count: Int) throws -> [Int32] {
     let all = try tensor.int32s()
     guard all.count >= count else {
@@ -69,6 +69,9 @@ func durations(_ tensor: Tensor, of count: Int) throws -> [Int32] {
     }
     guard all.dropFirst(count).allSatisfy({ $0 == 0 }) else {
         throw KokoroError.parity("the network gave durations to padding")
+    }
+    guard all.allSatisfy({ $0 >= 0 }) else {
+        throw KokoroError.parity("the network gave a negative duration")
     }
     return Array(all.prefix(count))
 }
@@ -81,7 +84,7 @@ func chosen(_ wanted: [Int]?, of sizes: [Int], _ axis: String) throws -> [Int] {
     if let unknown = wanted.first(where: { !sizes.contains($0) }) {
         throw KokoroError.argument(
             "the bundle has no bucket of \(unknown) \(axis); it has: "
-                + sizes.map(String.init).joined(separator: ", "))
+                + Set(sizes).sorted().map(String.init).joined(separator: ", "))
     }
     return wanted
 }

@@ -39,7 +39,7 @@ public final class MLModel: NSObject {
     private init(function: StandIn.Function, configuration: MLModelConfiguration) {
         self.function = function
         self.configuration = configuration
-        modelDescription = function.description()
+        modelDescription = function.standInDescription()
     }
 
     /// Compiles a package into a temporary folder.

@@ -4,7 +4,8 @@ import Foundation
 public enum StandIn {
     /// One function of a package.
     public struct Function: Sendable {
-        let description: @Sendable () -> MLModelDescription
+        /// What a model says of itself.
+        public let standInDescription: @Sendable () -> MLModelDescription
         let run: @Sendable (any MLFeatureProvider) throws -> [String: MLFeatureValue]
 
         /// What a model says of itself, and what it does.
@@ -12,7 +13,7 @@ public enum StandIn {
             description: @escaping @Sendable () -> MLModelDescription,
             run: @escaping @Sendable (any MLFeatureProvider) throws -> [String: MLFeatureValue]
         ) {
-            self.description = description
+            standInDescription = description
             self.run = run
         }
     }
@@ -34,13 +35,21 @@ public enum StandIn {
         state.register(package, functions)
     }
 
+    /// Calls something whenever a package is compiled.
+    public static func whenCompiling(_ body: @escaping @Sendable () -> Void) {
+        state.setHook(body)
+    }
+
     /// Forgets all packages and events.
     public static func reset() { state.reset() }
 
     /// What was asked so far.
     public static var events: [Event] { state.events }
 
-    static func record(_ event: Event) { state.record(event) }
+    static func record(_ event: Event) {
+        state.record(event)
+        if case .compiled = event { state.hook() }
+    }
 
     static func function(ofPackage package: String, named name: String?) throws -> Function {
         guard let functions = state.functions(package) else {
@@ -56,6 +65,7 @@ public enum StandIn {
         private let lock = NSLock()
         private var packages: [String: [String?: Function]] = [:]
         private var log: [Event] = []
+        private var whenCompiling: @Sendable () -> Void = {}
 
         var events: [Event] { lock.withLock { log } }
 
@@ -67,12 +77,19 @@ public enum StandIn {
             lock.withLock { packages[package] }
         }
 
+        var hook: @Sendable () -> Void { lock.withLock { whenCompiling } }
+
+        func setHook(_ body: @escaping @Sendable () -> Void) {
+            lock.withLock { whenCompiling = body }
+        }
+
         func record(_ event: Event) { lock.withLock { log.append(event) } }
 
         func reset() {
             lock.withLock {
                 packages = [:]
                 log = []
+                whenCompiling = {}
             }
         }
     }
