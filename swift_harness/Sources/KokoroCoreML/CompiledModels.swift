@@ -43,24 +43,32 @@
 
         /// Compiles beside the final place and moves it when it is whole.
         private func compile(_ file: String, to kept: URL) async throws -> URL {
-            let source = bundle.url.appendingPathComponent(file)
-            let made = try await mapped("compiling '\(file)'") {
-                try await MLModel.compileModel(at: source)
+            let made: URL
+            do {
+                made = try await MLModel.compileModel(at: bundle.url.appendingPathComponent(file))
+            } catch {
+                throw failure(error, at: "compiling '\(file)'")
             }
-            return try await mapped("keeping '\(file)' compiled in '\(kept.path)'") {
-                let folder = kept.deletingLastPathComponent()
-                let files = FileManager.default
-                try files.createDirectory(at: folder, withIntermediateDirectories: true)
-                let partial = folder.appendingPathComponent(".\(UUID().uuidString).partial")
-                try files.moveItem(at: made, to: partial)
-                do {
-                    try files.moveItem(at: partial, to: kept)
-                } catch {
-                    try files.removeItem(at: partial)
-                    // another process may have been quicker
-                    guard files.fileExists(atPath: kept.path) else { throw error }
-                }
-                return kept
+            do {
+                try Self.keep(made, as: kept)
+            } catch {
+                throw failure(error, at: "keeping '\(file)' compiled in '\(kept.path)'")
+            }
+            return kept
+        }
+
+        private static func keep(_ made: URL, as kept: URL) throws {
+            let folder = kept.deletingLastPathComponent()
+            let files = FileManager.default
+            try files.createDirectory(at: folder, withIntermediateDirectories: true)
+            let partial = folder.appendingPathComponent(".\(UUID().uuidString).partial")
+            try files.moveItem(at: made, to: partial)
+            do {
+                try files.moveItem(at: partial, to: kept)
+            } catch {
+                try files.removeItem(at: partial)
+                // another process may have been quicker
+                guard files.fileExists(atPath: kept.path) else { throw error }
             }
         }
 
@@ -80,18 +88,10 @@
         }
     }
 
-    /// Makes what Core ML and the file system throw a `KokoroError.package`.
-    func mapped<Value>(
-        _ what: String, _ body: () async throws -> Value
-    ) async throws -> Value {
-        do {
-            return try await body()
-        } catch let error as KokoroError {
-            throw error
-        } catch let error as CancellationError {
-            throw error
-        } catch {
-            throw KokoroError.package("Core ML failed at \(what): \(error.localizedDescription)")
-        }
+    /// What Core ML or the file system threw, as `KokoroError.package`; an end by cancellation is
+    /// none.
+    func failure(_ error: any Error, at what: String) -> any Error {
+        if error is KokoroError || error is CancellationError { return error }
+        return KokoroError.package("Core ML failed at \(what): \(error.localizedDescription)")
     }
 #endif

@@ -30,8 +30,10 @@
                 configuration.functionName = name
             }
             self.place = place
-            model = try await mapped("loading \(place.title) from '\(compiled.path)'") {
-                try await MLModel.load(contentsOf: compiled, configuration: configuration)
+            do {
+                model = try await MLModel.load(contentsOf: compiled, configuration: configuration)
+            } catch {
+                throw failure(error, at: "loading \(place.title) from '\(compiled.path)'")
             }
             let description = model.modelDescription
             try place.check(description.inputDescriptionsByName, place.function.inputs, "input")
@@ -40,8 +42,11 @@
 
         func predict(_ inputs: [String: Tensor]) async throws -> [String: Tensor] {
             let features = try MLDictionaryFeatureProvider(dictionary: arrays(of: inputs))
-            let found = try await mapped("running \(place.title)") {
-                try await model.prediction(from: features, options: MLPredictionOptions())
+            let found: any MLFeatureProvider
+            do {
+                found = try await model.prediction(from: features, options: MLPredictionOptions())
+            } catch {
+                throw failure(error, at: "running \(place.title)")
             }
             var outputs: [String: Tensor] = [:]
             for port in place.function.outputs {

@@ -73,6 +73,7 @@
         ///   - verifying: whether every file is compared with the manifest, which reads all of
         ///     them. Turn it off where packages were replaced by their `.mlmodelc`.
         ///   - computeUnits: what each package may run on; by itself what the manifest says.
+        ///   - cache: folder for what is compiled; nil is one in the user's caches.
         ///   - memory: how many functions stay loaded.
         ///   - onStage: told of every stage that has run.
         /// - Throws: `KokoroError.bundle` if it is no bundle, not what was written, or holds no
@@ -80,12 +81,11 @@
         public init(
             bundle url: URL, verifying: Bool = true,
             computeUnits: @escaping CoreMLStages.ComputeUnits = { $0.computeUnits },
-            memory: MemoryPolicy = .keepAll, onStage: StageObserver? = nil
+            cache: URL? = nil, memory: MemoryPolicy = .keepAll, onStage: StageObserver? = nil
         ) throws {
             let bundle = try BundleFolder(url, verifying: verifying)
-            try self.init(
-                bundle: bundle, stages: CoreMLStages(bundle: bundle, computeUnits: computeUnits),
-                memory: memory, onStage: onStage)
+            let stages = CoreMLStages(bundle: bundle, computeUnits: computeUnits, cache: cache)
+            try self.init(bundle: bundle, stages: stages, memory: memory, onStage: onStage)
         }
     }
 #endif

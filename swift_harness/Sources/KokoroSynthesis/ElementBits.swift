@@ -17,11 +17,7 @@ package enum ElementBits {
 
     /// Little-endian int32.
     static func bytes(_ values: [Int32]) -> Data {
-        var data = Data(capacity: values.count * MemoryLayout<Int32>.size)
-        for value in values {
-            withUnsafeBytes(of: value.littleEndian) { data.append(contentsOf: $0) }
-        }
-        return data
+        values.map(\.littleEndian).withUnsafeBytes { Data($0) }
     }
 
     /// The float32 of the same value.

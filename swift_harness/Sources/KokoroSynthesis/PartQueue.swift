@@ -11,21 +11,22 @@ struct PartQueue: Sendable {
 
     /// Splits a text where no bucket holds its tokens.
     ///
-    /// - Throws: `KokoroError.phonemes` if a phoneme is unknown, or a word alone is too long.
+    /// - Throws: `KokoroError.phonemes` if a phoneme is unknown, a word alone is too long, or there
+    ///   is nothing to say.
     init(
         _ phonemes: String, voice: VoicePack, speed: Float, vocabulary: Vocabulary,
         speaker: any Speaker
     ) throws {
         try vocabulary.requireKnown(phonemes)
         texts = try Splitting.split(phonemes, limit: speaker.longest)[...]
+        guard !texts.isEmpty else {
+            throw KokoroError.phonemes("the phonemes are white space; expected something to say")
+        }
         self.voice = voice
         self.speed = speed
         self.vocabulary = vocabulary
         self.speaker = speaker
     }
-
-    /// Whether everything was said.
-    var isEmpty: Bool { texts.isEmpty }
 
     /// Says the next part: a text, or its first half where no bucket holds the speech.
     ///

@@ -1,4 +1,4 @@
-#if canImport(CoreML)
+#if KOKORO_CORE_ML_STAND_IN
     import CoreML
     import SynthesisSupport
     import XCTest
@@ -60,14 +60,17 @@
             let bundle = try TinyBundle()
             let folder = try bundle.folder()
             StandInNetwork.register(folder) { port in
-                (port.type.standIn, port.name == "hidden" ? port.shape.reversed() : port.shape)
+                (
+                    PaddedArray.type(port.type),
+                    port.name == "hidden" ? port.shape.reversed() : port.shape
+                )
             }
             await assertRefused(
                 "frames_12 has the input 'hidden' of float16 [60, 2, 2, 1]",
                 "manifest says float16 [1, 2, 2, 60]"
             ) { try await runner(folder) }
             StandInNetwork.register(folder) { port in
-                (port.name == "audio" ? .double : port.type.standIn, port.shape)
+                (port.name == "audio" ? .double : PaddedArray.type(port.type), port.shape)
             }
             await assertRefused("has the output 'audio' of another type [1, 48]") {
                 try await runner(folder)
@@ -84,7 +87,7 @@
             let bundle = try TinyBundle()
             let folder = try bundle.folder()
             StandInNetwork.register(folder) { port in
-                (port.type.standIn, port.name == "audio" ? [] : port.shape)
+                (PaddedArray.type(port.type), port.name == "audio" ? [] : port.shape)
             }
             let runner = try await runner(folder)
             try await runner.prewarm()

@@ -1,4 +1,4 @@
-#if canImport(CoreML)
+#if KOKORO_CORE_ML_STAND_IN
     import CoreML
     import SynthesisSupport
     import XCTest
@@ -37,6 +37,21 @@
             let expected = try await KokoroSynthesizer(bundle: folder, stages: TinyStages())
                 .synthesize(phonemes: text, voice: "second", speed: 1.25)
             XCTAssertEqual(found, expected)
+        }
+
+        func testABundleIsOpenedByItsPlace() async throws {
+            let bundle = try TinyBundle()
+            StandInNetwork.register(try bundle.folder())
+            let synthesizer = try KokoroSynthesizer(
+                bundle: bundle.url, computeUnits: { _ in .cpuAndGPU }, cache: cache.url)
+            let speech = try await synthesizer.synthesize(phonemes: "a")
+            XCTAssertEqual(speech.durations, [1, 1, 1])
+            XCTAssertEqual(Set(loaded().map(\.units)), [.cpuAndGPU])
+            try Data("more".utf8).write(to: bundle.url.appendingPathComponent("more"))
+            XCTAssertThrowsError(try KokoroSynthesizer(bundle: bundle.url)) { error in
+                XCTAssertEqual((error as? KokoroError)?.exitCode, 11)
+            }
+            _ = try KokoroSynthesizer(bundle: bundle.url, verifying: false)
         }
 
         func testTheCutCompleteToo() async throws {

@@ -1,10 +1,8 @@
-#if canImport(CoreML)
+#if KOKORO_CORE_ML_STAND_IN
     import CoreML
     import KokoroCoreML
     import SynthesisSupport
     import XCTest
-
-    @testable import struct KokoroSynthesis.StridedLayout
 
     /// Puts the tiny network of a bundle behind the stand-in. What it gives has padded rows.
     enum StandInNetwork {
@@ -33,7 +31,8 @@
                 description: {
                     let features = { (ports: [Manifest.Tensor]) in
                         ports.map { port in
-                            let (type, shape) = change?(port) ?? (port.type.standIn, port.shape)
+                            let (type, shape) =
+                                change?(port) ?? (PaddedArray.type(port.type), port.shape)
                             return MLFeatureDescription(
                                 standInName: port.name,
                                 multiArray: MLMultiArrayConstraint(
@@ -54,48 +53,14 @@
             for port in function.inputs {
                 let array = try XCTUnwrap(given.featureValue(for: port.name)?.multiArrayValue)
                 XCTAssertEqual(array.shape.map(\.intValue), port.shape)
-                XCTAssertEqual(array.dataType, port.type.standIn)
+                XCTAssertEqual(array.dataType, PaddedArray.type(port.type))
                 inputs[port.name] = try Tensor(
-                    bytes: packed(array, port), type: port.type, shape: port.shape)
+                    bytes: PaddedArray.values(array), type: port.type, shape: port.shape)
             }
             return try TinyNetwork.run(function, inputs).mapValues { tensor in
-                let array = MLMultiArray.standInPadded(
-                    shape: tensor.shape, dataType: tensor.type.standIn)
                 let bytes = try tensor.storage.bytes()
-                array.withUnsafeMutableBytes { memory, strides in
-                    let layout = StridedLayout(
-                        shape: tensor.shape, strides: strides, itemBytes: tensor.type.byteCount)
-                    XCTAssert(layout?.unpack(bytes, into: memory) ?? false)
-                }
-                return MLFeatureValue(multiArray: array)
-            }
-        }
-
-        /// The elements one by one, not as `StridedLayout` finds them.
-        private static func packed(_ array: MLMultiArray, _ port: Manifest.Tensor) -> Data {
-            let strides = array.strides.map(\.intValue)
-            let size = port.type.byteCount
-            return array.withUnsafeBytes { memory in
-                var data = Data()
-                for place in 0..<port.shape.reduce(1, *) {
-                    var (rest, offset) = (place, 0)
-                    for axis in port.shape.indices.reversed() {
-                        offset += rest % port.shape[axis] * strides[axis]
-                        rest /= port.shape[axis]
-                    }
-                    data.append(contentsOf: memory[offset * size..<(offset + 1) * size])
-                }
-                return data
-            }
-        }
-    }
-
-    extension Manifest.ElementType {
-        var standIn: MLMultiArrayDataType {
-            switch self {
-            case .float32: return .float32
-            case .float16: return .float16
-            case .int32: return .int32
+                return MLFeatureValue(
+                    multiArray: try PaddedArray.make(bytes, tensor.type, tensor.shape))
             }
         }
     }

@@ -27,8 +27,8 @@ final class ConcurrencyTests: XCTestCase {
         let bundle = try TinyBundle()
         let stages = TinyStages()
         let synthesizer = try KokoroSynthesizer(bundle: bundle.folder(), stages: stages)
-        let gate = Gate()
         for prewarms in [false, true] {
+            let gate = Gate()
             let task = Task {
                 await gate.pass()
                 if prewarms {

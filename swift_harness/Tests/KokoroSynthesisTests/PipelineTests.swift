@@ -110,6 +110,9 @@ final class PipelineTests: XCTestCase {
         await assertRefused(7, "the phoneme string is empty") {
             try await synthesizer.synthesize(phonemes: "")
         }
+        await assertRefused(7, "the phonemes are white space") {
+            try await synthesizer.synthesize(phonemes: String(repeating: " ", count: 20))
+        }
         XCTAssertEqual(stages.loads, [])
     }
 

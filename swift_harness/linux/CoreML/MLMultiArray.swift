@@ -30,6 +30,7 @@ public final class MLMultiArray: NSObject {
     /// Elements from one place of an axis to the next.
     public let strides: [NSNumber]
     private let memory: UnsafeMutableRawBufferPointer
+    private let deallocator: ((UnsafeMutableRawPointer) -> Void)?
 
     /// Number of elements.
     public var count: Int { shape.reduce(1) { $0 * $1.intValue } }
@@ -37,37 +38,36 @@ public final class MLMultiArray: NSObject {
     /// An array without gaps. Its elements are not cleared; here they are bytes of 0xA5, so that a
     /// reader of what was never written is found out.
     public convenience init(shape: [NSNumber], dataType: MLMultiArrayDataType) throws {
-        self.init(shape: shape, dataType: dataType, strides: Self.packed(shape.map(\.intValue)))
+        let strides = Self.packed(shape.map(\.intValue))
+        let elements = (strides.first ?? 1) * (shape.first?.intValue ?? 1)
+        let memory = UnsafeMutableRawPointer.allocate(
+            byteCount: elements * dataType.bytes, alignment: 64)
+        memory.initializeMemory(as: UInt8.self, repeating: 0xA5, count: elements * dataType.bytes)
+        try self.init(
+            dataPointer: memory, shape: shape, dataType: dataType,
+            strides: strides.map { NSNumber(value: $0) }, deallocator: { $0.deallocate() })
     }
 
-    /// An array as the Neural Engine gives it: rows begin at multiples of 64 bytes, and what lies
-    /// between is full of NaN.
-    public static func standInPadded(
-        shape: [Int], dataType: MLMultiArrayDataType
-    ) -> MLMultiArray {
-        let aligned = 64 / dataType.bytes
-        let row = ((shape.last ?? 1) + aligned - 1) / aligned * aligned
-        let strides = packed(Array(shape.dropLast()) + [row])
-        return MLMultiArray(
-            shape: shape.map { NSNumber(value: $0) }, dataType: dataType,
-            strides: shape.isEmpty ? [] : strides)
-    }
-
-    private init(shape: [NSNumber], dataType: MLMultiArrayDataType, strides: [Int]) {
+    /// An array over memory that is as long as the first axis and its stride say; `deallocator`
+    /// is called at its end.
+    public init(
+        dataPointer: UnsafeMutableRawPointer, shape: [NSNumber], dataType: MLMultiArrayDataType,
+        strides: [NSNumber], deallocator: ((UnsafeMutableRawPointer) -> Void)? = nil
+    ) throws {
+        guard shape.count == strides.count else {
+            throw StandInFailure.error("\(shape.count) axes, but \(strides.count) strides")
+        }
         self.dataType = dataType
         self.shape = shape
-        self.strides = strides.map { NSNumber(value: $0) }
-        // Apple's buffers were seen to be as long as the first axis and its stride say
-        // (FluidAudio's pull request 941).
-        let elements = (strides.first ?? 1) * (shape.first?.intValue ?? 1)
-        memory = .allocate(byteCount: elements * dataType.bytes, alignment: 64)
-        memory.initializeMemory(as: UInt8.self, repeating: 0xA5)
-        if strides != Self.packed(shape.map(\.intValue)) {
-            memory.initializeMemory(as: UInt8.self, repeating: 0xFF)
-        }
+        self.strides = strides
+        self.deallocator = deallocator
+        // Apple's buffers were seen to be as long as that (FluidAudio's pull request 941).
+        let elements = (strides.first?.intValue ?? 1) * (shape.first?.intValue ?? 1)
+        memory = UnsafeMutableRawBufferPointer(
+            start: dataPointer, count: elements * dataType.bytes)
     }
 
-    deinit { memory.deallocate() }
+    deinit { memory.baseAddress.map { deallocator?($0) } }
 
     /// Reads the elements where `strides` says they lie.
     public func withUnsafeBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
