@@ -13,7 +13,7 @@ final class ConcurrencyTests: XCTestCase {
         }
         let synthesizer = try KokoroSynthesizer(bundle: bundle.folder(), stages: stages)
         let task = Task { try await synthesizer.synthesize(phonemes: "abc.") }
-        try await gate.arrival()
+        await assertArrival(at: gate)
         task.cancel()
         await gate.open()
         await assertCancelled { try await task.value }
@@ -29,7 +29,7 @@ final class ConcurrencyTests: XCTestCase {
         let stages = TinyStages(change: { $1 }, refuse: { _ in await gate.pass() })
         let synthesizer = try KokoroSynthesizer(bundle: bundle.folder(), stages: stages)
         let task = Task { try await synthesizer.synthesize(phonemes: "a") }
-        try await gate.arrival()
+        await assertArrival(at: gate)
         task.cancel()
         await gate.open()
         await assertCancelled { try await task.value }
@@ -94,7 +94,7 @@ final class ConcurrencyTests: XCTestCase {
         let synthesizer = try KokoroSynthesizer(bundle: bundle.folder(), stages: stages)
         async let one = synthesizer.synthesize(phonemes: "abc.")
         async let two = synthesizer.synthesize(phonemes: "abc.")
-        try await gate.arrival(2)
+        await assertArrival(at: gate, 2)
         await gate.open()
         let (first, second) = try await (one, two)
         XCTAssertEqual(first, second)

@@ -101,7 +101,7 @@ final class RecordedSpeechTests: XCTestCase {
         {
             chunks.append(chunk)
             if chunks.count == recording.parts.count - 1 {
-                try await gate.arrival()
+                await assertArrival(at: gate)
                 await gate.open()
             }
         }

@@ -1,4 +1,5 @@
 import KokoroBundle
+import SynthesisSupport
 import XCTest
 
 /// Fails unless the expression throws a `KokoroError` of this exit code that says each of `parts`.
@@ -31,4 +32,10 @@ func assertCancelled<Value>(
     } catch {
         XCTAssert(error is CancellationError, "\(error)", line: line)
     }
+}
+
+/// Waits until so many tasks have come to a gate; fails if they do not come.
+func assertArrival(at gate: Gate, _ count: Int = 1, line: UInt = #line) async {
+    let came = await gate.arrival(count)
+    XCTAssert(came, "nobody came to the gate", line: line)
 }

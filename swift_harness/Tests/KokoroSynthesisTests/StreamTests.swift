@@ -43,12 +43,12 @@ final class StreamTests: XCTestCase {
         var iterator = stream.makeAsyncIterator()
         let first = try await iterator.next()
         XCTAssertEqual(first?.part.phonemes, "ab, ba.")
-        try await second.arrival()
+        await assertArrival(at: second)
         XCTAssertEqual(stages.runs.filter { $0.hasPrefix("Encoder") }.count, 2)
         await second.open()
         let next = try await iterator.next()
         XCTAssertEqual(next?.part.phonemes, "ab ab ab ab.")
-        try await third.arrival()
+        await assertArrival(at: third)
         await third.open()
         let last = try await iterator.next()
         XCTAssertEqual(last?.part.phonemes, "a b c.")
@@ -89,7 +89,7 @@ final class StreamTests: XCTestCase {
             var iterator = stream.makeAsyncIterator()
             return try await iterator.next()
         }
-        try await gate.arrival()
+        await assertArrival(at: gate)
         var second = stream.makeAsyncIterator()
         await assertRefused(2, "read by one task") { try await second.next() }
         await gate.open()
@@ -112,11 +112,11 @@ final class StreamTests: XCTestCase {
         let synthesizer = try KokoroSynthesizer(bundle: bundle.folder(), stages: stages)
         for try await chunk in synthesizer.stream(phonemes: text) {
             XCTAssertEqual(chunk.part.phonemes, "ab, ba.")
-            try await gate.arrival()
+            await assertArrival(at: gate)
             break
         }
         await gate.open()
-        try await left.arrival()
+        await assertArrival(at: left)
         await left.open()
         try await Task.sleep(nanoseconds: 20_000_000)
         XCTAssertEqual(stages.runs.count, 7 + 4)
@@ -138,7 +138,7 @@ final class StreamTests: XCTestCase {
             var iterator = stream.makeAsyncIterator()
             return try await iterator.next()
         }
-        try await gate.arrival()
+        await assertArrival(at: gate)
         reader.cancel()
         await gate.open()
         await assertCancelled { try await reader.value }

@@ -1,9 +1,6 @@
 /// Where tasks wait until a test lets them go. Whoever waits does so for 20 s at most, so that a
 /// test fails where it would hang.
 public actor Gate {
-    /// Nobody came to a gate.
-    public struct NobodyCame: Error {}
-
     private var isOpen = false
     private var arrived = 0
 
@@ -18,9 +15,11 @@ public actor Gate {
 
     /// Waits until so many tasks have come to the gate.
     ///
-    /// - Throws: `NobodyCame` if they do not come.
-    public func arrival(_ count: Int = 1) async throws {
-        guard await eventually({ await self.arrived >= count }) else { throw NobodyCame() }
+    /// - Parameter count: of the tasks.
+    /// - Returns: whether they came.
+    @discardableResult
+    public func arrival(_ count: Int = 1) async -> Bool {
+        await eventually { await self.arrived >= count }
     }
 
     /// Lets everybody through from now on.
