@@ -103,7 +103,7 @@ def test_both_cuts_are_converted_to_where_they_are_looked_for(mac):
     assert ["bundle"] in of(mac, "tasks.py")
     places = {f"artifacts/{load_recipe(name).bundle}" for name in ("complete", "kokoro-82m")}
     assert {mac["env"]["COMPLETE"], mac["env"]["PIPELINE"]} == places
-    assert ["convert", "kokoro-82m", "--force"] in of(mac, "kokoro-coreml")
+    assert ["convert", "complete", "--force"] in of(mac, "kokoro-coreml")
 
 
 def test_core_ml_is_judged_on_every_choice_of_compute_units(mac):

@@ -3,7 +3,7 @@
 public protocol SpeechPlayer: AnyObject {
     /// Called when the system takes the output away, as for a telephone call; what was waiting is
     /// not played any more.
-    var onInterruption: (@MainActor () -> Void)? { get set }
+    var onInterruption: (@MainActor @Sendable () -> Void)? { get set }
 
     /// Puts samples behind those that wait already, and begins to play if nothing plays.
     ///

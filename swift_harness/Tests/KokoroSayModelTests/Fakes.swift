@@ -19,7 +19,7 @@ final class FakeSource: SpeechSource, @unchecked Sendable {
     private var steps: [Result<SpeechChunk, any Error>]
     private let gate: Gate?
 
-    /// - Parameter gate: what every chunk waits at.
+    /// The steps come one by one, each through the gate if there is one.
     init(
         _ steps: [Result<SpeechChunk, any Error>], voices: [String] = ["first", "second"],
         gate: Gate? = nil
@@ -67,7 +67,7 @@ func chunk(_ value: Float) -> Result<SpeechChunk, any Error> {
 final class FakePlayer: SpeechPlayer {
     struct Deaf: Error {}
 
-    var onInterruption: (@MainActor () -> Void)?
+    var onInterruption: (@MainActor @Sendable () -> Void)?
     var isDeaf = false
     private(set) var scheduled: [Float] = []
     private(set) var rates: Set<Int> = []

@@ -18,11 +18,12 @@ final class EnginePlayer: SpeechPlayer {
         }
     }
 
-    var onInterruption: (@MainActor () -> Void)?
+    var onInterruption: (@MainActor @Sendable () -> Void)?
 
     private let engine = AVAudioEngine()
     private let node = AVAudioPlayerNode()
     private var format: AVAudioFormat?
+    private var observers: [any NSObjectProtocol] = []
 
     /// A silent player; it lives as long as the app does.
     init() {
@@ -88,10 +89,12 @@ final class EnginePlayer: SpeechPlayer {
         by name: Notification.Name, of object: AnyObject?,
         when counts: @escaping @Sendable (Notification) -> Bool
     ) {
-        NotificationCenter.default.addObserver(forName: name, object: object, queue: .main) {
+        let center = NotificationCenter.default
+        let observer = center.addObserver(forName: name, object: object, queue: .main) {
             [weak self] notification in
             guard counts(notification) else { return }
             MainActor.assumeIsolated { self?.onInterruption?() }
         }
+        observers.append(observer)
     }
 }

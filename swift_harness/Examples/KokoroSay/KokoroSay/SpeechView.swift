@@ -2,6 +2,7 @@ import KokoroSayModel
 import SwiftUI
 
 /// The app's only window.
+@MainActor
 struct SpeechView: View {
     @Bindable var model: SpeechModel
 

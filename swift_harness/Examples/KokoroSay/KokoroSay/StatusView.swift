@@ -2,6 +2,7 @@ import KokoroSayModel
 import SwiftUI
 
 /// What goes on, and the button that begins or ends it.
+@MainActor
 struct StatusView: View {
     let model: SpeechModel
 
