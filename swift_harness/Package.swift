@@ -23,6 +23,7 @@ let package = Package(
         .library(name: "KokoroSignal", targets: ["KokoroSignal"]),
         .library(name: "KokoroSynthesis", targets: ["KokoroSynthesis"]),
         .library(name: "KokoroCoreML", targets: ["KokoroCoreML"]),
+        .library(name: "KokoroSayModel", targets: ["KokoroSayModel"]),
     ],
     targets: [
         .target(name: "KokoroBundle", swiftSettings: strict),
@@ -33,6 +34,8 @@ let package = Package(
         .target(
             name: "KokoroCoreML", dependencies: ["KokoroSynthesis"] + coreML,
             swiftSettings: strict),
+        .target(
+            name: "KokoroSayModel", dependencies: ["KokoroSynthesis"], swiftSettings: strict),
         .target(
             name: "GoldenSupport", dependencies: ["KokoroBundle"], path: "Tests/GoldenSupport",
             swiftSettings: strict),
@@ -51,5 +54,9 @@ let package = Package(
         .testTarget(
             name: "KokoroCoreMLTests",
             dependencies: ["KokoroCoreML", "SynthesisSupport"] + coreML, swiftSettings: strict),
+        .testTarget(
+            name: "KokoroSayModelTests",
+            dependencies: ["KokoroSayModel", "SynthesisSupport", "GoldenSupport"],
+            swiftSettings: strict),
     ] + standIn
 )
