@@ -49,7 +49,11 @@ class PitchDifference:
     """How far one contour is from another."""
 
     error_hz: float
-    """RMS over frames voiced in both, gross errors left out; 0 where there are none."""
+    """Mean magnitude over frames voiced in both, gross errors left out; 0 where there are none.
+
+    Not the root of the mean square: one frame of a hundred in which the tracker takes another dip
+    would decide it.
+    """
     gross_errors_percent: float
     """Share of frames voiced in both whose pitch differs by more than `GROSS_ERROR`."""
     voicing_errors_percent: float
@@ -88,7 +92,7 @@ def pitch_difference(*, reference: PitchContour, candidate: PitchContour) -> Pit
     gross = np.abs(cand - ref) > GROSS_ERROR * ref
     fine = (cand - ref)[~gross]
     return PitchDifference(
-        error_hz=float(np.sqrt(np.mean(fine**2))) if fine.size else 0.0,
+        error_hz=float(np.mean(np.abs(fine))) if fine.size else 0.0,
         gross_errors_percent=100.0 * float(np.mean(gross)) if gross.size else 0.0,
         voicing_errors_percent=100.0 * float(np.mean(reference.voiced != candidate.voiced)),
     )

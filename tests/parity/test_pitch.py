@@ -94,12 +94,20 @@ def test_audio_shorter_than_a_frame_is_one_frame(samples: int) -> None:
     assert pitch_contour(np.ones(samples), RATE).hz.size == 1
 
 
-def test_the_error_is_the_root_of_the_mean_square() -> None:
+def test_the_error_is_the_mean_magnitude() -> None:
     found = pitch_difference(
         reference=contour(100.0, 200.0, 150.0), candidate=contour(103.0, 196.0, 150.0)
     )
-    assert found.error_hz == pytest.approx(np.sqrt(25.0 / 3.0))
+    assert found.error_hz == pytest.approx(7.0 / 3.0)
     assert (found.gross_errors_percent, found.voicing_errors_percent) == (0.0, 0.0)
+
+
+def test_one_frame_of_another_dip_does_not_decide_the_error() -> None:
+    steady = np.full(500, 167.0)
+    other = steady + 0.05
+    other[250] = 174.3
+    found = pitch_difference(reference=contour(*steady), candidate=contour(*other))
+    assert found.error_hz == pytest.approx(0.065, abs=0.001)
 
 
 def test_an_octave_error_is_gross_and_stays_out_of_the_hertz() -> None:
