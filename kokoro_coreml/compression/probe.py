@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from kokoro_coreml.compression.sensitivity import replaced
 from kokoro_coreml.config import F0_PER_FRAME
 from kokoro_coreml.modules.folded.geometry import Folding
-from kokoro_coreml.modules.folded.norm import Rows, Styles
+from kokoro_coreml.modules.folded.norm import Styles, rows_behind
 from kokoro_coreml.modules.folded.upsample import widths
 from kokoro_coreml.modules.generator import POST_SLOPE
 from kokoro_coreml.modules.pipeline import PipelineNetwork
@@ -176,7 +176,7 @@ class Probe:
             return window.fold(piece.unsqueeze(2), rate, extra=extra)
 
         styles = Styles(*(torch.from_numpy(values[f"generator_{k}"]) for k in ("scale", "shift")))
-        rows = [_rows(window, rate, int(rate == rates[-1])) for rate in rates]
+        rows = rows_behind(window, torch.full((1, 1, 1, 1), float(window.core)), rates)
         hidden = network.generator(
             cut("features", 1, 0), cut("har", rates[-1], 1), rows, styles, window
         )
@@ -184,14 +184,6 @@ class Probe:
         x = network.conv_post(F.leaky_relu(x, POST_SLOPE))
         magnitude, phase = x[0].chunk(2)
         return torch.stack([magnitude, torch.sin(phase)])
-
-
-def _rows(folding: Folding, rate: int, extra: int) -> Rows:
-    """Of one full row, as `modules.pipeline.SourceStage` computes them."""
-    positions = torch.full((1, 1, 1, 1), float(folding.core))
-    valid = folding.valid(positions, rate, extra=extra)
-    share = float(folding.width(rate)) / (positions * rate + extra)
-    return Rows(valid, folding.own(valid, rate, extra=extra), share)
 
 
 @contextmanager

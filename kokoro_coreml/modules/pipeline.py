@@ -21,7 +21,7 @@ from kokoro_coreml.modules.folded.curves import Curves, CurvesPerFrame
 from kokoro_coreml.modules.folded.decoder import DecoderRows
 from kokoro_coreml.modules.folded.generator import GeneratorRows
 from kokoro_coreml.modules.folded.geometry import Folding
-from kokoro_coreml.modules.folded.norm import Rows, Styles
+from kokoro_coreml.modules.folded.norm import Rows, Styles, rows_behind
 from kokoro_coreml.modules.folded.styles import StyleProjection
 from kokoro_coreml.modules.folded.upsample import widths
 from kokoro_coreml.modules.generator import POST_SLOPE
@@ -270,16 +270,9 @@ class SourceStage(nn.Module):
         columns = self.columns_per_frame
         column_mask = valid_prefix(count * columns + 1.0, self.frames * columns + 1).mask
         har = self.stft(signal, mask, column_mask).unsqueeze(2)
-        rows = [value for rate in self.rates for value in self._rows(count, rate)]
-        return (self.folding.fold(har, self.rates[-1], extra=1), *rows)
-
-    def _rows(self, count: Tensor, rate: int) -> Rows:
-        extra = 1 if rate == self.rates[-1] else 0
         positions = (count * F0_PER_FRAME).unsqueeze(-1)
-        valid = self.folding.valid(positions, rate, extra=extra)
-        own = self.folding.own(valid, rate, extra=extra)
-        share = float(self.folding.width(rate)) / (positions * rate + extra)
-        return Rows(valid, own, share)
+        rows = [value for at in rows_behind(self.folding, positions, self.rates) for value in at]
+        return (self.folding.fold(har, self.rates[-1], extra=1), *rows)
 
 
 class GeneratorStage(nn.Module):
@@ -328,6 +321,6 @@ class TailStage(nn.Module):
         column_mask = valid_prefix(count * columns + 1.0, self.frames * columns + 1).mask
         sample_mask = valid_prefix(count * samples, self.frames * samples).mask
         x = self.folding.unfold(hidden, self.rate, extra=1)
-        x = self.conv_post(F.leaky_relu(x, POST_SLOPE)) * column_mask
+        x = self.conv_post(F.leaky_relu(x, POST_SLOPE))
         magnitude, phase = torch.exp(x[:, : self.bins]), torch.sin(x[:, self.bins :])
         return (self.istft(magnitude, phase, column_mask, sample_mask).squeeze(1),)

@@ -10,12 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kokoro_coreml.checkpoint import Checkpoint
 from kokoro_coreml.errors import CheckpointError
 from kokoro_coreml.modules import pipeline
 from kokoro_coreml.modules.complete import KokoroCompleteCoreML
+from kokoro_coreml.modules.folded.geometry import Folding
+from kokoro_coreml.modules.folded.upsample import widths
+from kokoro_coreml.modules.generator import POST_SLOPE, GeneratorMasks
 from kokoro_coreml.modules.pipeline import (
     Aligned,
     DecoderStage,
@@ -36,10 +40,12 @@ from kokoro_coreml.recipe import load_recipe
 from kokoro_coreml.vocabulary import Vocabulary, pad
 from kokoro_coreml.voices import load_voice
 from tests.modules.conftest import EXACT_DB, snr
+from tests.support.folded import by_place, in_time, rows_of
 
 TINY_AUDIO_DB = 20.0
 """The random network amplifies flips at the branch cut."""
 REAL_AUDIO_DB = 38.0
+FOLDED_DB = 85.0
 
 
 class Run(NamedTuple):
@@ -102,6 +108,20 @@ def said() -> Said:
     return Said((0, *ids, 0), style.numpy())
 
 
+@pytest.fixture(scope="module")
+def whole(tiny: Checkpoint) -> KokoroCompleteCoreML:
+    return KokoroCompleteCoreML(tiny, 40, 256, _noise(tiny, 256))
+
+
+@pytest.fixture(scope="module")
+def slow(network: PipelineNetwork, said: Said) -> Run:
+    """So long that it reaches from the first row into the second and nearly fills it."""
+    with torch.inference_mode():
+        found = run(network, said._replace(speed=0.4), 40, 256)
+    assert 192 < found.frames < 256
+    return found
+
+
 def _noise(checkpoint: Checkpoint, frames: int) -> Tensor:
     weight = checkpoint.state["decoder"]["generator.m_source.l_linear.weight"]
     return merged_noise(0, weight)(frames * checkpoint.config.samples_per_frame)
@@ -123,8 +143,9 @@ def test_equals_upstream_under_the_same_noise(
     assert snr_db(reference=expected.audio, candidate=found.speech) >= TINY_AUDIO_DB
 
 
-def test_equals_the_complete_cut(tiny: Checkpoint, network: PipelineNetwork, said: Said) -> None:
-    whole = KokoroCompleteCoreML(tiny, 40, 256, _noise(tiny, 256))
+def test_equals_the_complete_cut(
+    whole: KokoroCompleteCoreML, network: PipelineNetwork, said: Said
+) -> None:
     input_ids, mask = (torch.from_numpy(v) for v in pad(said.ids, 40))
     row = torch.from_numpy(said.row)
     at = whole.boundaries(input_ids, row, torch.zeros(1, 9), mask, torch.ones(1))
@@ -247,6 +268,87 @@ def test_one_frame_more_or_less_changes_the_source_and_the_tail(
         (audio,) = TailStage(network, 256)(found.hidden, count)
         length = min(wrong, found.frames) * found.per_frame
         assert not np.array_equal(audio.view(-1).numpy()[:length], found.speech[:length])
+
+
+# rows
+
+
+def test_every_halo_holds_what_its_neighbour_has(network: PipelineNetwork, slow: Run) -> None:
+    """Place by place, by a reference that does not fold."""
+    folding, rates = Folding.of(256), network.config.istftnet.upsample_rates
+    rate = widths(rates)[-1]
+    features = in_time(slow.features, folding, 1)
+    assert torch.equal(slow.features, by_place(features, folding, 1))
+    har = in_time(slow.source[0], folding, rate, 1)
+    assert torch.equal(slow.source[0], by_place(har, folding, rate, 1))
+    for axis in (features, har):
+        seam = axis.shape[2] // 2
+        assert torch.all(axis[..., seam - 8 : seam + 8].abs().amax(dim=1) > 0)
+    expected = [value for at in rows_of(folding, rates, slow.frames) for value in at]
+    for found, value in zip(slow.source[1:], expected, strict=True):
+        torch.testing.assert_close(found, value, rtol=1e-6, atol=0.0)
+
+
+def test_two_rows_equal_the_unfolded_generator(
+    whole: KokoroCompleteCoreML, network: PipelineNetwork, said: Said, slow: Run
+) -> None:
+    """Given the same features and the same source, so that no phase flips."""
+    folding, generator = Folding.of(256), whole.decoder.generator
+    rate = widths(generator.rates)[-1]
+    style = torch.from_numpy(said.row)[:, : network.config.style_dim]
+    features, har = in_time(slow.features, folding, 1), in_time(slow.source[0], folding, rate, 1)
+    seen: list[Tensor] = []
+    hook = generator.conv_post.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    generator.body(features, style, har, _masks(whole, slow))
+    hook.remove()
+    found = F.leaky_relu(in_time(slow.hidden, folding, rate, 1), POST_SLOPE)
+    assert snr(seen[0], found) >= FOLDED_DB
+    seam, columns = folding.core * rate + 1, 2 * rate * slow.frames + 1
+    for part in (slice(0, 20), slice(seam - 20, seam + 20), slice(columns - 20, columns)):
+        assert snr(seen[0][..., part], found[..., part]) >= FOLDED_DB, part
+
+
+def _masks(whole: KokoroCompleteCoreML, said: Run) -> GeneratorMasks:
+    return whole.decoder.generator.masks(torch.full((1, 1, 1), float(said.frames)))
+
+
+# the last frame and the column behind it
+
+
+def test_the_source_ends_as_the_complete_cuts(
+    tiny: Checkpoint, whole: KokoroCompleteCoreML, network: PipelineNetwork, slow: Run
+) -> None:
+    """As complex numbers: a phase of pi and one of -pi are the same."""
+    phases, f0 = torch.zeros(1, 9), slow.aligned.f0
+    expected = whole.decoder.generator.excitation(f0, phases, whole.noise, _masks(whole, slow))
+    folding, rate = Folding.of(256), widths(tiny.config.istftnet.upsample_rates)[-1]
+    found = in_time(slow.source[0], folding, rate, 1)
+    columns = tiny.config.columns_per_frame * slow.frames + 1
+    assert torch.all(found[..., columns:] == 0)
+    for part in (slice(columns), *(slice(i, i + 1) for i in range(columns - 4, columns))):
+        pair = [_complex(har[..., part]) for har in (expected, found)]
+        assert snr(*pair) >= EXACT_DB, part
+
+
+def _complex(har: Tensor) -> Tensor:
+    """[1, 2 * bins, columns], magnitude and phase -> real and imaginary parts."""
+    magnitude, phase = har.chunk(2, dim=1)
+    return torch.cat([magnitude * torch.cos(phase), magnitude * torch.sin(phase)], dim=1)
+
+
+def test_the_tail_ends_as_the_complete_cuts(
+    whole: KokoroCompleteCoreML, network: PipelineNetwork, slow: Run
+) -> None:
+    generator, folding = whole.decoder.generator, Folding.of(256)
+    hidden = in_time(slow.hidden, folding, widths(generator.rates)[-1], 1)
+    spectrum = generator.conv_post(F.leaky_relu(hidden, POST_SLOPE))
+    expected = generator.tail(spectrum, _masks(whole, slow)).view(-1)
+    found = torch.from_numpy(slow.audio)
+    assert snr(expected, found) >= EXACT_DB
+    end = slow.frames * slow.per_frame
+    for samples in (20, 4):
+        last = slice(end - samples, end)
+        assert snr(expected[last], found[last]) >= EXACT_DB, samples
 
 
 # noise

@@ -33,15 +33,41 @@ def few_channels() -> IstftNetConfig:
     return replace(real_config().istftnet, upsample_initial_channel=CHANNELS)
 
 
+def places(folding: Folding, rate: int, extra: int = 0) -> Tensor:
+    """Where each position of the rows stands on the axis of time, [rows, width].
+
+    Counted from the first position of that axis, `extra` of which stand in front of the core of the
+    first row.
+    """
+    start = torch.arange(folding.rows)[:, None] * folding.core * rate
+    return start + torch.arange(folding.width(rate)) - folding.halo * rate + extra
+
+
+def by_place(x: Tensor, folding: Folding, rate: int, extra: int = 0) -> Tensor:
+    """[1, C, length] -> [1, C, rows, width]: each position's value, and 0 outside of the axis."""
+    place = places(folding, rate, extra)
+    inside = (place >= 0) & (place < x.shape[2])
+    return torch.where(inside, x[:, :, place.clamp(0, x.shape[2] - 1)], torch.zeros(()))
+
+
+def in_time(x: Tensor, folding: Folding, rate: int, extra: int = 0) -> Tensor:
+    """[1, C, rows, width] -> [1, C, length]: each position as the row that owns it has it."""
+    time = torch.arange(folding.rows * folding.core * rate + extra) - extra
+    row = (time // (folding.core * rate)).clamp(min=0)
+    return x[:, :, row, time - row * folding.core * rate + folding.halo * rate]
+
+
 def rows_of(folding: Folding, rates: tuple[int, ...], frames: int) -> list[Rows]:
-    """Masks behind each upsampler, as the stage `Source` makes them."""
-    positions, found = torch.full((1, 1, 1, 1), float(F0_PER_FRAME * frames)), []
+    """What the stage `Source` gives behind each upsampler, made place by place."""
+    found = []
     for rate in widths(rates):
         extra = int(rate == widths(rates)[-1])
-        valid = folding.valid(positions, rate, extra=extra)
-        own = folding.own(valid, rate, extra=extra)
-        share = float(folding.width(rate)) / (positions * rate + extra)
-        found.append(Rows(valid, own, share))
+        place, counted = places(folding, rate, extra), F0_PER_FRAME * frames * rate + extra
+        valid = (place >= 0) & (place < counted)
+        owner = ((place - extra) // (folding.core * rate)).clamp(min=0)
+        own = valid & (owner == torch.arange(folding.rows)[:, None])
+        share = torch.full((1, 1, 1, 1), folding.width(rate) / counted)
+        found.append(Rows(valid.float()[None, None], own.float()[None, None], share))
     return found
 
 

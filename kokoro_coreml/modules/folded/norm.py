@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kokoro_coreml.modules.folded.geometry import Folding
 from kokoro_coreml.modules.norm import EPSILON
 
 
@@ -28,6 +29,24 @@ class Rows(NamedTuple):
         length of the utterance.
         """
         return (owned.mean(dim=3, keepdim=True) * self.share).sum(dim=2, keepdim=True)
+
+
+def rows_behind(folding: Folding, positions: Tensor, rates: Sequence[int]) -> list[Rows]:
+    """Of the axis behind each upsampler; the last one has a position more in front.
+
+    Args:
+        folding: of the bucket.
+        positions: valid ones of the stage's input, float32 [1, 1, 1, 1].
+        rates: positions per input position behind each upsampler, as `upsample.widths` has them.
+    """
+    found = []
+    for rate in rates:
+        extra = 1 if rate == rates[-1] else 0
+        valid = folding.valid(positions, rate, extra=extra)
+        own = folding.own(valid, rate, extra=extra)
+        share = float(folding.width(rate)) / (positions * rate + extra)
+        found.append(Rows(valid, own, share))
+    return found
 
 
 class Styles(NamedTuple):
