@@ -20,7 +20,6 @@ from kokoro_coreml.cache import StageCache
 from kokoro_coreml.compression import Opset, Scheme, named_by
 from kokoro_coreml.compression.exact import scheme_of
 from kokoro_coreml.conversion.job import OPERATIONS_EXPECTED, Job
-from kokoro_coreml.errors import PlacementError
 from kokoro_coreml.fingerprint import (
     Key,
     changed_since_import,
@@ -34,7 +33,6 @@ from kokoro_coreml.lowering.compress import Choose
 from kokoro_coreml.lowering.functions import merge_functions
 from kokoro_coreml.manifest import PackageRecord
 from kokoro_coreml.modules.pipeline import PipelineNetwork
-from kokoro_coreml.placement import severe_findings
 from kokoro_coreml.recipe import TOKEN_STAGES
 from kokoro_coreml.stages import Stage, pipeline_stage
 
@@ -75,7 +73,7 @@ class Builder:
             for stage in stages:
                 self.lower(stage, paths[stage.function])
             for record in self._placed(stages, paths):
-                self._inspect(record)
+                self.job.inspect(record)
                 yield record
 
     def _placed(self, stages: list[Stage], paths: Mapping[str, Path]) -> Iterator[PackageRecord]:
@@ -93,16 +91,6 @@ class Builder:
             path = folder / f"{stage}.mlpackage"
             paths[stage.function].rename(path)
             yield package_record([stage], path, recipe)
-
-    def _inspect(self, record: PackageRecord) -> None:
-        path = self.job.folder / record.file
-        with self.job.timed("inspect"), self.job.reporter.step(f"inspect {record.file}"):
-            found = severe_findings(path, compute_units=record.compute_units)
-        if found:
-            raise PlacementError(
-                f"{record.file} must not be shipped for {record.compute_units}: "
-                f"{len(found)} severe findings, the first is {found[0]}"
-            )
 
     def lower(self, stage: Stage, path: Path) -> None:
         """Write the package of one stage at one bucket, from the cache if it holds it.

@@ -93,6 +93,7 @@ def convert_bucket(
 
     Raises:
         ConversionError: it cannot be traced or lowered.
+        PlacementError: its compute units cannot or must not run it.
         PackageError: what was saved cannot be executed.
         ParityError: what was saved says something that cannot be compared.
     """
@@ -108,12 +109,14 @@ def convert_bucket(
         normalise_package(path)
     del traced
     gc.collect()  # coremltools' programs hold reference cycles
+    record = package_record([stage], path, job.recipe)
+    job.inspect(record)
     with (
         job.timed("check"),
         job.reporter.step(f"check {stage}: execute the saved package, compare"),
     ):
         spoken, legs = _judge(job, stage, _open(path, stage), cases)
-    return BuiltBucket(bucket, package_record([stage], path, job.recipe), spoken, legs)
+    return BuiltBucket(bucket, record, spoken, legs)
 
 
 def _judge(

@@ -14,9 +14,10 @@ import numpy as np
 from kokoro_coreml.audio import write_wav
 from kokoro_coreml.bundle.contents import CONFIG_NAME, SAMPLE_NAME, config_json, voice_file
 from kokoro_coreml.checkpoint import Checkpoint, load_checkpoint
-from kokoro_coreml.errors import ParityError, RecipeError, VoiceError
+from kokoro_coreml.errors import ParityError, PlacementError, RecipeError, VoiceError
 from kokoro_coreml.executor import Program
 from kokoro_coreml.manifest import LegRecord, PackageRecord
+from kokoro_coreml.placement import severe_findings
 from kokoro_coreml.progress import Reporter
 from kokoro_coreml.recipe import Recipe
 from kokoro_coreml.stages import Stage
@@ -101,6 +102,17 @@ class Job:
         for pack in packs:
             pack.write_bin(self.folder / voice_file(pack.name))
         write_wav(self.folder / SAMPLE_NAME, np.asarray(audio), reporter=self.reporter)
+
+    def inspect(self, record: PackageRecord) -> None:
+        """Refuse a package that its compute units cannot or must not run; `PlacementError`."""
+        path, units = self.folder / record.file, record.compute_units
+        with self.timed("inspect"), self.reporter.step(f"inspect {record.file}"):
+            found = severe_findings(path, compute_units=units)
+        if found:
+            raise PlacementError(
+                f"{record.file} must not be shipped for {units}: {len(found)} severe findings, "
+                f"the first is {found[0]}"
+            )
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

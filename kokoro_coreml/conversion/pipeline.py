@@ -52,6 +52,7 @@ def convert_pipeline(job: Job, weights: Checkpoint, packs: Sequence[VoicePack]) 
     Raises:
         RecipeError: a bucket cannot hold what it is checked with.
         ConversionError: a stage cannot be traced or lowered.
+        PlacementError: the compute units of a stage cannot or must not run it.
         PackageError: what was saved cannot be executed.
         ParityError: what was saved says something that cannot be compared.
     """

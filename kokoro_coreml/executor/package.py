@@ -21,6 +21,7 @@ from coremltools.proto import Model_pb2
 from google.protobuf.message import DecodeError
 
 from kokoro_coreml.errors import PackageError
+from kokoro_coreml.executor.extremes import Extremes, extremes, pieces
 from kokoro_coreml.executor.types import ElementType
 from kokoro_coreml.executor.values import from_raw, packed_size
 
@@ -121,6 +122,7 @@ class Package:
     _model_folder: Path
     _files: dict[Path, WeightFile] = field(default_factory=dict)
     _decoded: dict[tuple[Path, int, str, int], torch.Tensor] = field(default_factory=dict)
+    _extremes: dict[tuple[Path, int, str, int], Extremes | None] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path) -> Package:
@@ -155,17 +157,35 @@ class Package:
         float32 stays mapped to the file. Every blob is decoded once, however often it is read, and
         is kept as long as the package.
         """
-        if not file_name.startswith(_MODEL_PATH):
-            raise PackageError(f"{self.path}: weight file {file_name!r} is not in {_MODEL_PATH}")
-        path = _inside(self.path, self._model_folder / file_name.removeprefix(_MODEL_PATH))
-        count = math.prod(shape)
+        path, count = self._weights(file_name), math.prod(shape)
         key = (path, offset, element.name, count)
         if key not in self._decoded:
-            if path not in self._files:
-                self._files[path] = WeightFile(path)
             raw = self._files[path].read(offset, element, count)
             self._decoded[key] = from_raw(raw, element, (count,))
         return self._decoded[key].reshape(shape)
+
+    def extremes(
+        self, file_name: str, offset: int, element: ElementType, count: int
+    ) -> Extremes | None:
+        """Extremes of one blob, None if it is empty; see `WeightFile.read` for errors.
+
+        It is read in pieces, once, and nothing of it is kept.
+        """
+        path = self._weights(file_name)
+        key = (path, offset, element.name, count)
+        if key not in self._extremes:
+            raw = self._files[path].read(offset, element, count)
+            self._extremes[key] = extremes(pieces(raw, element, count))
+        return self._extremes[key]
+
+    def _weights(self, file_name: str) -> Path:
+        """Open a weight file if it is not open yet; its place."""
+        if not file_name.startswith(_MODEL_PATH):
+            raise PackageError(f"{self.path}: weight file {file_name!r} is not in {_MODEL_PATH}")
+        path = _inside(self.path, self._model_folder / file_name.removeprefix(_MODEL_PATH))
+        if path not in self._files:
+            self._files[path] = WeightFile(path)
+        return path
 
 
 def _model_path(root: Path) -> Path:

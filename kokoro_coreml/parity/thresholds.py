@@ -171,8 +171,7 @@ _AUDIO_FLOAT16: tuple[Bound, ...] = (
         "f0_error_hz",
         0.2,
         "lower",
-        "0.08 Hz was measured in the worst of 48 cases, 0.05 Hz in the next but two; a pitch 1 % too "
-        "high is 2 Hz off",
+        "0.08 Hz was measured in the worst of 48 cases; a pitch 1 % too high is 2 Hz off",
     ),
     (
         "voicing_errors_percent",

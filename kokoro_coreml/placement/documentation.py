@@ -24,12 +24,14 @@ names below) asks about one Neural Engine; without it, all of them are asked and
 
 **A prediction is what a device admits**, not what Core ML will choose: it weighs costs, and keeps
 on the CPU what is too small to be worth a switch. `unknown` means that no public source covers the
-operation, that sources contradict one another, that generations differ (`devices` then lists them),
-or that the GPU is allowed and nothing public says which device Core ML prefers.
+operation, that sources contradict one another, that generations differ (`devices` then lists them,
+and the text counts operations by generation), that nobody has shown a program of this size to
+compile, or that the GPU is allowed and nothing public says which device Core ML prefers.
 
 **A finding is `severe`** where the package must not ship for these compute units: it holds what
-they cannot run, what is known to crash, or what computes something else. `warning` asks for a
-measurement; `note` is worth knowing. With `--strict`, severe findings leave with exit code 12.
+they cannot run, what is known to crash, what computes something else, or what this project keeps
+out of every stage for the Neural Engine (`tile`). `warning` asks for a measurement; `note` is worth
+knowing. With `--strict`, severe findings leave with exit code 12.
 
 **Arithmetic** counts two operations for a multiply-add and one for each element and step of
 everything else. Bytes are those of the declared types: constants as stored, operands and results
@@ -78,7 +80,8 @@ def _placements(rules: Iterable[Rule]) -> list[str]:
         "## Where operations run",
         "",
         "Of the rules that match an operation, `cpu` counts before `not_neural_engine`, that",
-        "before `unknown`, and that before `neural_engine`.",
+        "before `unknown`, and that before `neural_engine`. A rule about the `program` matches a",
+        "function as a whole, and its verdict is of every operation in there.",
         "",
         "| rule | operators | when | verdict | generations | confidence | sources |",
         "| --- | --- | --- | --- | --- | --- | --- |",

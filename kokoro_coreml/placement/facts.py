@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 
+from kokoro_coreml.executor.extremes import Extremes
 from kokoro_coreml.executor.ops import OPS
 from kokoro_coreml.executor.package import Package
 from kokoro_coreml.placement.arithmetic import work
+from kokoro_coreml.placement.constants import reach
 from kokoro_coreml.placement.operations import (
     CONVOLUTIONS,
     FACTS,
@@ -24,7 +26,7 @@ from kokoro_coreml.placement.operations import (
     fact,
     kernel,
 )
-from kokoro_coreml.placement.reading import Node, value_of
+from kokoro_coreml.placement.reading import Node
 
 __all__ = ["FACTS"]
 
@@ -150,26 +152,28 @@ def pad_value(operation: Operation) -> float | None:
     return operation.number("constant_val")
 
 
-def _constants(operation: Operation, dtype: str) -> Iterator[torch.Tensor]:
+def _reaches(operation: Operation, dtype: str) -> Iterator[Extremes]:
     for tensor in operation.node.operands:
-        if tensor.constant is None or tensor.dtype != dtype:
-            continue
-        value = value_of(tensor, operation.package)
-        if isinstance(value, torch.Tensor) and value.numel():
-            yield value
+        found = reach(tensor, operation.package) if tensor.dtype == dtype else None
+        if found is not None:
+            yield found
 
 
 @fact
 def half_constant(operation: Operation) -> float | None:
-    """Largest magnitude in its fp16 constants of at most 65,536 elements."""
-    return max((float(v.abs().max()) for v in _constants(operation, "fp16")), default=None)
+    """Largest magnitude in its fp16 constants, palettes and products of scales.
+
+    Of products it is a bound: the largest scale times the number farthest from its offset. What is
+    no number counts as infinite.
+    """
+    return max((found.magnitude for found in _reaches(operation, "fp16")), default=None)
 
 
 @fact
 def half_constant_least(operation: Operation) -> float | None:
-    """Smallest magnitude but 0 in its fp16 constants of at most 65,536 elements."""
-    found = [v.abs()[v != 0] for v in _constants(operation, "fp16")]
-    return min((float(v.min()) for v in found if v.numel()), default=None)
+    """Smallest magnitude but 0 in its fp16 constants and palettes."""
+    least = [found.least for found in _reaches(operation, "fp16")]
+    return min((size for size in least if size is not None), default=None)
 
 
 @fact
@@ -222,7 +226,7 @@ def program_operations(operation: Operation) -> float | None:
 
 @fact
 def switches(operation: Operation) -> float | None:
-    """Times that neighbouring operations are predicted for different devices."""
+    """Times, at least, that operations in a row are predicted for different devices."""
     return operation.given.get("switches")
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -39,7 +38,7 @@ from kokoro_coreml.placement.rules import (
     load_rules,
     message,
 )
-from kokoro_coreml.placement.summary import summarize
+from kokoro_coreml.placement.summary import least_switches, summarize
 
 
 @dataclass(frozen=True)
@@ -171,13 +170,16 @@ def assemble(packages: Sequence[PackageInspection], rules: Rules) -> Inspection:
 
 def _function(package: Package, name: str, question: Question) -> FunctionInspection:
     reading = read(package, name)
-    judged = [_judge(node, package, question) for node in reading.nodes]
+    program = _program(package, reading, {})
+    whole = matching(question.rules.rules, program, question.compute_units)
+    judged = [_judge(node, package, question, program.given, whole) for node in reading.nodes]
     placed = tuple(j.record() for j in judged)
-    switches = _switches(placed)
     found = [f for j in judged for f in _findings(j.operation, name, question, j.prediction.device)]
-    for stand_in in _stand_ins(package, reading, len(placed), switches):
+    found += _program_findings(package, reading, placed, question)
+    for stand_in in _interfaces(package, reading):
         found += _findings(stand_in, name, question, None)
     findings = tuple(sorted(found, key=lambda f: SEVERITIES.index(f.severity)))
+    switches = least_switches(placed, question.generations)
     seconds = question.seconds_of(name)
     summary = summarize(placed, findings, reading.stored, switches, seconds)
     return FunctionInspection(
@@ -185,11 +187,17 @@ def _function(package: Package, name: str, question: Question) -> FunctionInspec
     )
 
 
-def _judge(node: Node, package: Package, question: Question) -> _Judged:
-    operation = Operation(node, package)
+def _judge(
+    node: Node,
+    package: Package,
+    question: Question,
+    given: Mapping[str, float],
+    whole: Sequence[Rule],
+) -> _Judged:
+    operation = Operation(node, package, given)
     units, generations = question.compute_units, question.generations
     try:
-        prediction = predict(question.rules, operation, units, generations)
+        prediction = predict(question.rules, operation, units, generations, whole=whole)
         return _Judged(operation, prediction, work(operation), traffic(operation))
     except (LookupError, ValueError, TypeError, ArithmeticError) as error:
         raise PackageError(
@@ -204,11 +212,6 @@ def _largest_axis(operation: Operation) -> int | None:
     return max(sizes, default=None)
 
 
-def _switches(placed: Iterable[PlacedOperation]) -> int:
-    devices = [o.predicted for o in placed if o.predicted != "unknown"]
-    return sum(a != b for a, b in itertools.pairwise(devices))
-
-
 def _findings(
     operation: Operation, function: str, question: Question, device: Predicted | None
 ) -> list[Finding]:
@@ -218,6 +221,21 @@ def _findings(
         _finding(rule, operation, function, question)
         for rule in matching(rules, operation, units, device)
     ]
+
+
+def _program_findings(
+    package: Package, reading: Reading, placed: Sequence[PlacedOperation], question: Question
+) -> list[Finding]:
+    """Of the function as a whole; how often it changes device depends on a rule's generations."""
+    units, found = question.compute_units, []
+    rules = [r for r in question.rules.rules if PROGRAM in r.operators and units in r.severity]
+    for rule in (r for r in rules if _concerns(r, question)):
+        generations = [g for g in question.generations if g in rule.generations]
+        switches = least_switches(placed, generations or question.generations)
+        program = _program(package, reading, {"switches": float(switches)})
+        if matching([rule], program, units):
+            found.append(_finding(rule, program, reading.name, question))
+    return found
 
 
 def _concerns(rule: Rule, question: Question) -> bool:
@@ -244,12 +262,15 @@ def _finding(rule: Rule, operation: Operation, function: str, question: Question
     )
 
 
-def _stand_ins(
-    package: Package, reading: Reading, operations: int, switches: int
-) -> list[Operation]:
-    """The function as a whole, its inputs and its outputs, in the shape of operations."""
-    counts = {"program_operations": float(operations), "switches": float(switches)}
-    found = [Operation(Node(-1, PROGRAM, reading.name, {}, ()), package, counts)]
+def _program(package: Package, reading: Reading, given: Mapping[str, float]) -> Operation:
+    """The function as a whole, in the shape of an operation."""
+    counts = {"program_operations": float(len(reading.nodes)), **given}
+    return Operation(Node(-1, PROGRAM, reading.name, {}, ()), package, counts)
+
+
+def _interfaces(package: Package, reading: Reading) -> list[Operation]:
+    """The function's inputs and outputs, in the shape of operations."""
+    found = []
     shapes = {f.name: f for f in _described_inputs(package, reading.name)}
     for tensor in reading.inputs:
         found.append(_interface(INPUT, tensor, package, _flexibility(shapes.get(tensor.name))))

@@ -69,10 +69,24 @@ def matching(
 
 
 def predict(
-    rules: Rules, operation: Operation, units: Units, generations: Sequence[str]
+    rules: Rules,
+    operation: Operation,
+    units: Units,
+    generations: Sequence[str],
+    *,
+    whole: Sequence[Rule] = (),
 ) -> Prediction:
-    """Decide where an operation runs on every one of `generations`, given the compute units."""
+    """Decide where an operation runs on every one of `generations`, given the compute units.
+
+    Args:
+        rules: to decide by.
+        operation: with the facts of its function, which the rules of the function may name.
+        units: the compute units asked for.
+        generations: of the Neural Engine; at least one.
+        whole: rules that match the function as a whole; their verdicts are of all its operations.
+    """
     deciding = matching([r for r in rules.rules if r.verdict], operation, units)
+    deciding += [r for r in whole if r.verdict]
     by_generation = {g: _decide(deciding, g) for g in generations}
     devices = {g: _device(rule, units) for g, rule in by_generation.items()}
     used = tuple({r.id: r for r in by_generation.values() if r is not None}.values())

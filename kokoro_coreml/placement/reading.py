@@ -42,6 +42,7 @@ class Tensor:
         spec: declared type and shape.
         folded: whether it is known when the package is loaded.
         constant: the `MILSpec.Value` of a plain constant.
+        parts: by parameter, what a constant is unpacked from; empty for a plain one.
         stored: what of the package's bytes it is made from.
         producer: the operation that computes it; None for inputs and constants.
     """
@@ -50,6 +51,7 @@ class Tensor:
     spec: ValueSpec
     folded: bool = False
     constant: Any = field(default=None, repr=False)
+    parts: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     stored: tuple[Stored, ...] = ()
     producer: Node | None = field(default=None, repr=False)
 
@@ -175,6 +177,7 @@ class _Reader:
             return
         node = _node(proto, position, scope, inside, where)
         self.nodes.append(node)
+        self.stored.extend(s for t in node.operands if not t.name for s in t.stored)
         scope.update({t.name: replace(t, producer=node) for t in node.results})
         for index, block in enumerate(proto.blocks):
             inner = scope | {
@@ -185,17 +188,20 @@ class _Reader:
 
     def _constants(self, proto: Any, scope: dict[str, Tensor], where: str) -> Iterator[Tensor]:
         arguments = _arguments(proto, scope, where)
-        own = [
-            _stored(value, f"{where}.{key}")
+        own = {
+            key: _immediate(value, f"{where}.{key}")
             for key, value in sorted(proto.attributes.items())
             if key != "name"
-        ]
-        self.stored.extend(own)
-        inherited = [s for tensors in arguments.values() for t in tensors for s in t.stored]
-        constant = proto.attributes["val"] if proto.type == "const" else None
+        }
+        bound = [*(t for tensors in arguments.values() for t in tensors), *own.values()]
+        stored = tuple(s for t in bound for s in t.stored)
+        self.stored.extend(stored)
+        parts = {key: tensors[0] for key, tensors in arguments.items() if tensors} | own
         for output in proto.outputs:
             spec = value_spec(output.type, f"{where} '{output.name}'")
-            yield Tensor(output.name, spec, True, constant, (*inherited, *own))
+            plain = proto.type == "const"
+            constant = proto.attributes["val"] if plain else None
+            yield Tensor(output.name, spec, True, constant, {} if plain else parts, stored)
 
 
 def _node(
@@ -211,16 +217,22 @@ def _arguments(
     proto: Any, scope: Mapping[str, Tensor], where: str
 ) -> dict[str, tuple[Tensor, ...]]:
     return {
-        key: tuple(_argument(a, scope, f"{where}, {key}") for a in argument.arguments)
+        key: tuple(
+            _argument(a, scope, f"{where}, {key}", index)
+            for index, a in enumerate(argument.arguments)
+        )
         for key, argument in proto.inputs.items()
     }
 
 
-def _argument(binding: Any, scope: Mapping[str, Tensor], where: str) -> Tensor:
+def _argument(binding: Any, scope: Mapping[str, Tensor], where: str, index: int) -> Tensor:
     if binding.WhichOneof("binding") == "name":
         return _known(scope, binding.name, where)
-    value = binding.value
-    return Tensor("", value_spec(value.type, where), True, value, (_stored(value, where),))
+    return _immediate(binding.value, f"{where} {index}")
+
+
+def _immediate(value: Any, where: str) -> Tensor:
+    return Tensor("", value_spec(value.type, where), True, value, {}, (_stored(value, where),))
 
 
 def _known(scope: Mapping[str, Tensor], name: str, where: str) -> Tensor:

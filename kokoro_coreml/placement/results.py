@@ -105,7 +105,9 @@ class Summary:
     operations: Count
     devices: tuple[DeviceTotal, ...]
     switches: Count
-    """Times that neighbouring operations are predicted for different devices."""
+    """Times, at least, that operations in a row are predicted for different devices.
+
+    On every generation; those with an unknown device are passed over."""
     largest_axis: int | None
     largest_axis_at: str | None
     """The operation that has it."""

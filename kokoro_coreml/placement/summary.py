@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from kokoro_coreml.placement.reading import Stored
@@ -30,7 +31,7 @@ def summarize(
         operations: in order.
         findings: of them.
         stored: every constant; one stored blob counts once, however many share it.
-        switches: of devices.
+        switches: of devices, at least.
         seconds: of audio that one call gives, or None.
     """
     widest = max(operations, key=lambda o: o.largest_axis or 0, default=None)
@@ -55,6 +56,24 @@ def summarize(
         bytes_per_second=moved / seconds if seconds else None,
         findings={s: sum(f.severity == s for f in findings) for s in SEVERITIES},
     )
+
+
+def least_switches(operations: Sequence[PlacedOperation], generations: Iterable[str]) -> int:
+    """Changes of device that operations in a row make on every one of some generations, at least.
+
+    Operations whose device is unknown are passed over: they can add changes, never take one away.
+    """
+    return min(_switches(on(operations, generation)) for generation in generations)
+
+
+def on(operations: Iterable[PlacedOperation], generation: str) -> list[Predicted]:
+    """Devices predicted for one of the generations that were asked about."""
+    return [o.devices.get(generation, o.predicted) for o in operations]
+
+
+def _switches(devices: Iterable[Predicted]) -> int:
+    known = [device for device in devices if device != "unknown"]
+    return sum(a != b for a, b in itertools.pairwise(known))
 
 
 def _devices(operations: Sequence[PlacedOperation]) -> tuple[DeviceTotal, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -13,6 +14,7 @@ from kokoro_coreml.placement.results import (
     PlacedOperation,
     Summary,
 )
+from kokoro_coreml.placement.summary import on
 
 _LISTED_DISAGREEMENTS = 10
 
@@ -35,18 +37,20 @@ def _function(package: str, inspected: FunctionInspection, top: int) -> list[str
     head = f"{package}:{inspected.function} for {inspected.compute_units}"
     return [
         f"{head}, Neural Engine {', '.join(inspected.generations)}",
-        *_summary(inspected.summary),
+        *_summary(inspected),
         *_agreement(inspected.agreement),
         *_findings(inspected.findings),
         *_operations(inspected.operations, top),
     ]
 
 
-def _summary(summary: Summary) -> list[str]:
-    lines = [f"  {summary.operations} operations, {summary.switches} changes of device"]
+def _summary(inspected: FunctionInspection) -> list[str]:
+    summary = inspected.summary
+    lines = [f"  {summary.operations} operations, {_switches(summary)}"]
     for total in summary.devices:
         share = "" if total.share is None else f", {100 * total.share:.1f} % of the arithmetic"
         lines.append(f"    {total.device:<12} {total.operations:>6} operations{share}")
+    lines += _by_generation(inspected)
     if summary.largest_axis is not None:
         lines.append(f"  largest axis {summary.largest_axis:,} at {summary.largest_axis_at}")
     uncounted = f", {summary.uncounted} operations not counted" if summary.uncounted else ""
@@ -63,6 +67,25 @@ def _summary(summary: Summary) -> list[str]:
             f"  per second of audio ({summary.seconds:g} s a call): {arithmetic}FLOP, {moved}B"
         )
     return lines
+
+
+def _switches(summary: Summary) -> str:
+    unknown = sum(t.operations for t in summary.devices if t.device == "unknown")
+    changes = f"{summary.switches} changes of device"
+    return f"at least {changes}, {unknown} operations unknown" if unknown else changes
+
+
+def _by_generation(inspected: FunctionInspection) -> list[str]:
+    """What is predicted for each generation, where they differ; equal ones share a line."""
+    if not any(o.devices for o in inspected.operations):
+        return []
+    alike: dict[str, list[str]] = {}
+    for generation in inspected.generations:
+        count = Counter(on(inspected.operations, generation))
+        alike.setdefault(", ".join(f"{n} {d}" for d, n in count.most_common()), []).append(
+            generation
+        )
+    return [f"    on {', '.join(names)}: {devices}" for devices, names in alike.items()]
 
 
 def _agreement(agreement: Agreement | None) -> list[str]:

@@ -32,6 +32,15 @@ def test_a_person_reads_summary_devices_findings_and_operations(package, capsys)
     assert top[0].split()[1] == "conv"
 
 
+def test_what_is_unknown_stands_beside_the_changes_it_may_hide(package, capsys):
+    """Generations differ about the sine."""
+    assert main(["inspect", str(package), *NEURAL]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert "  4 operations, at least 2 changes of device, 1 operations unknown" in lines
+    assert "    on H13, H14: 2 NeuralEngine, 1 unknown, 1 CPU" in lines
+    assert "    on H15, H16, H17, H18: 3 NeuralEngine, 1 CPU" in lines
+
+
 def test_json_is_one_object_of_the_schema(package, capsys):
     assert main(["inspect", str(package), *NEURAL, "--json", "--seconds", "2"]) == 0
     record = json.loads(capsys.readouterr().out)

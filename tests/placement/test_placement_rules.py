@@ -91,6 +91,38 @@ def test_where_the_gpu_is_allowed_nothing_is_guessed():
     assert windows.operations[0].predicted == "CPU"
 
 
+def test_a_program_that_is_too_large_leaves_its_generation_unknown(tmp_path):
+    """What the CPU alone takes stays there; other generations are predicted as before."""
+
+    def body(x):
+        for _ in range(346):
+            x = mb.relu(x=x)
+        return mb.relu(x=mb.cumsum(x=x, axis=1, name="total"), name="end")
+
+    package = save(body, [half(4, 32)], tmp_path / "a.mlpackage")
+    on_a14 = inspected(package, generation="A14")
+    end, total = ({o.name: o for o in on_a14.operations}[n] for n in ("end", "total"))
+    assert (end.predicted, end.rules, total.predicted) == ("unknown", ("program-size",), "CPU")
+    assert "348 operations in all" in end.reason
+    assert on_a14.summary.switches == 0
+    on_m4 = inspected(package, generation="M4")
+    assert on_m4.operations[-1].predicted == "NeuralEngine"
+    every = inspected(package)
+    assert every.operations[-1].predicted == "unknown"
+    assert every.operations[-1].devices["H13"] == "unknown"
+    assert every.operations[-1].devices["H16"] == "NeuralEngine"
+    assert every.summary.switches == 0, "on the H13 nothing is known to change"
+    (switches,) = (f for f in every.findings if f.rule == "switches")
+    assert "at least 2 times" in switches.found, "which it does on the H16"
+    assert inspected(package, "CPU_ONLY").operations[-1].predicted == "CPU"
+
+
+@pytest.mark.parametrize(("units", "severity"), [("CPU_AND_NE", "severe"), ("ALL", "severe")])
+def test_a_tile_may_not_ship_where_the_neural_engine_may_run_it(units, severity, tmp_path):
+    tile = inspected(CASES["tile"].matching(tmp_path / "a.mlpackage"), units)
+    assert [f.severity for f in tile.findings if f.rule == "tile"] == [severity]
+
+
 @pytest.mark.parametrize("units", ["CPU_AND_NE", "ALL", "CPU_ONLY"])
 def test_every_operator_has_a_rule_or_is_unknown(units, tmp_path):
     package = save(lambda x: mb.relu(x=x), [half(1, 4, 2, 32)], tmp_path / "a.mlpackage")
