@@ -421,6 +421,15 @@ def test_the_next_voice_row_is_a_fault_too(quick, monkeypatch):
     quick.fails(10)
 
 
+def test_a_package_that_its_compute_units_must_not_run_is_not_shipped(quick, capsys):
+    """Cumulative sums and LSTMs are nothing for the Neural Engine."""
+    recipe = write_recipe(quick.folder / "tiny.toml", compute_units='"CPU_AND_NE"')
+    quick.fails(12, recipe=recipe)
+    assert f"{PACKAGE} must not be shipped for CPU_AND_NE" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_a_fault_without_an_earlier_bundle_leaves_nothing(quick, monkeypatch):
     monkeypatch.setattr(VoicePack, "row", lambda self, count: self.data[count : count + 1].copy())
     recipe = load_recipe(write_recipe(quick.folder / "tiny.toml"))

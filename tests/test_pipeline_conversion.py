@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 import torch
 
+from kokoro_coreml import conversion
 from kokoro_coreml.bundle import verify_files
+from kokoro_coreml.cache import StageCache
 from kokoro_coreml.checkpoint import Checkpoint
 from kokoro_coreml.conversion.building import Builder
 from kokoro_coreml.conversion.pipeline import OPENING_TOKENS
-from kokoro_coreml.errors import ParityError, RecipeError
+from kokoro_coreml.errors import ParityError, PlacementError, RecipeError
 from kokoro_coreml.executor import Program, TensorSpec
 from kokoro_coreml.executor.graph import Operation
 from kokoro_coreml.lowering import lower, trace
@@ -34,6 +36,7 @@ from kokoro_coreml.noise import merged_noise
 from kokoro_coreml.parity.metrics import log_spectral_distance_db, snr_db
 from kokoro_coreml.parity.reference import Reference
 from kokoro_coreml.placement import severe_findings
+from kokoro_coreml.placement.results import Finding
 from kokoro_coreml.recipe import (
     FRAME_STAGES,
     PIPELINE,
@@ -293,6 +296,33 @@ def test_a_fault_in_a_stage_leaves_no_bundle(
     with pytest.raises(ParityError, match=r"package = upstream: sample at speed 1 on 24x128"):
         _convert(recipe, folder, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["stages", "tiny.toml"]
+
+
+def test_a_stage_that_must_not_run_where_it_is_meant_to_is_not_shipped(
+    folder: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the bundle that stood there before is as it was."""
+    asked = []
+
+    def severe(path: Path, *, compute_units: str) -> tuple[Finding, ...]:
+        asked.append((path.name, compute_units))
+        about = (None, "program", "f", "is bad", "better", (), None, "reported", ("https://a",))
+        return (Finding("severe", "bad", "frames_128", *about),)
+
+    monkeypatch.setattr("kokoro_coreml.conversion.job.severe_findings", severe)
+    _reuse(monkeypatch, built, anew=("Decoder",))
+    shutil.copytree(built, tmp_path / "bundle")
+    before = {p: p.read_bytes() for p in (tmp_path / "bundle").rglob("*") if p.is_file()}
+    recipe = shared_recipe(tmp_path / "tiny.toml")
+    cache = StageCache(folder / "stages")
+    monkeypatch.setattr(StageCache, "default", lambda **_: cache)
+    with pytest.raises(PlacementError, match=r"Decoder\.mlpackage must not be shipped for CPU_AND"):
+        conversion.convert(
+            recipe, checkpoint=str(folder / "weights"), out=tmp_path / "bundle", force=True
+        )
+    assert asked == [("Decoder.mlpackage", "CPU_AND_NE")]
+    assert {p: p.read_bytes() for p in (tmp_path / "bundle").rglob("*") if p.is_file()} == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle", "tiny.toml"]
 
 
 def _reuse(monkeypatch: pytest.MonkeyPatch, built: Path, *, anew: tuple[str, ...] = ()) -> None:
