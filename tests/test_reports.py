@@ -44,7 +44,7 @@ def test_the_report_of_the_pipeline_says_what_the_readme_does():
     assert spoke == wanted | {f"frames_{size}" for size in recipe.frames}
     checks = [c for leg in report.legs if leg.name == "package = upstream" for c in leg.checks]
     wrong = [c.metric for c in checks if c.verdict == "failed"]
-    assert wrong == ["f0_error_hz"], "by the bound of 0.3 Hz that held then"
+    assert wrong == ["f0_error_hz"], "by the root of mean squares that was bounded then"
     verdicts = {leg.name for leg in report.legs if leg.verdict == "passed"}
     assert verdicts == set(EVERY_LEG) - {"package = upstream", "coreml = upstream", RANGE}
     distances = [case.metrics["log_spectral_distance_db"] for case in report.cases]
