@@ -14,13 +14,18 @@ let package = Package(
         .target(name: "KokoroBundle", swiftSettings: strict),
         .target(name: "KokoroSignal", dependencies: ["KokoroBundle"], swiftSettings: strict),
         .target(
-            name: "GoldenSupport", dependencies: ["KokoroBundle"], path: "Tests/GoldenSupport",
+            name: "KokoroGoldens", dependencies: ["KokoroBundle", "KokoroSignal"],
+            swiftSettings: strict),
+        .target(
+            name: "GoldenSupport", dependencies: ["KokoroGoldens"], path: "Tests/GoldenSupport",
             swiftSettings: strict),
         .testTarget(
-            name: "KokoroBundleTests", dependencies: ["KokoroBundle", "GoldenSupport"],
+            name: "KokoroBundleTests", dependencies: ["KokoroBundle"],
             swiftSettings: strict),
         .testTarget(
-            name: "KokoroSignalTests", dependencies: ["KokoroSignal", "GoldenSupport"],
+            name: "KokoroSignalTests", dependencies: ["KokoroSignal"], swiftSettings: strict),
+        .testTarget(
+            name: "KokoroGoldensTests", dependencies: ["KokoroGoldens", "GoldenSupport"],
             swiftSettings: strict),
     ]
 )

@@ -18,6 +18,7 @@ from kokoro_coreml.parity.judge import Judge, judged
 from kokoro_coreml.parity.metrics import (
     AUDIO_METRICS,
     audio_metrics,
+    better,
     duration_errors,
     opening_snr_db,
     padding_peak,
@@ -264,5 +265,4 @@ def _origins(name: str) -> Iterator[str]:
 
 
 def _finite(name: str, value: float) -> float:
-    lower = not (name.endswith(("snr_db", "cosine")) or name == YARDSTICK_MARGIN)
-    return finite(value, "lower" if lower else "higher")
+    return finite(value, "higher" if name == YARDSTICK_MARGIN else better(name))
