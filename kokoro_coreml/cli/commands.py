@@ -191,7 +191,8 @@ def convert(
     edge.result(result.to_dict(), f"Bundle: {result.bundle}")
 
 
-def _speed(value: float) -> float:
+def check_speed(value: float) -> float:
+    """Refuse a speed out of range as a wrong command line."""
     # a range of typer's own would let NaN through
     if not SLOWEST <= value <= FASTEST:
         raise typer.BadParameter(f"expected a number from {SLOWEST} to {FASTEST}")
@@ -207,7 +208,8 @@ def say(
         str | None, typer.Option(help="A voice of the bundle [default: its sample's].")
     ] = None,
     speed: Annotated[
-        float, typer.Option(callback=_speed, help="1 is the voice's own pace, 2 twice as fast.")
+        float,
+        typer.Option(callback=check_speed, help="1 is the voice's own pace, 2 twice as fast."),
     ] = 1.0,
     out: Annotated[Path, typer.Option(help="WAV file to write.")] = Path("speech.wav"),
     backend: Annotated[str, typer.Option(help="executor, or coreml on a Mac.")] = "executor",

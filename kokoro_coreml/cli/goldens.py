@@ -7,22 +7,82 @@ from typing import Annotated
 
 import typer
 
-from kokoro_coreml.cli.commands import Debug, Json, Quiet, app
+from kokoro_coreml.cli.commands import Debug, Json, Quiet, app, check_speed
 from kokoro_coreml.cli.edge import Edge, working
+
+FUNCTIONS_FOLDER = Path("artifacts/goldens")
+RECORDINGS_FOLDER = FUNCTIONS_FOLDER / "recordings"
+
+
+def _speed(value: float | None) -> float | None:
+    return None if value is None else check_speed(value)
 
 
 @app.command()
 def goldens(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("artifacts/goldens"),
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a bundle to record; without it, the portable functions."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"Folder to write to [default: {FUNCTIONS_FOLDER}, of a bundle "
+            f"{RECORDINGS_FOLDER}]."
+        ),
+    ] = None,
+    phonemes: Annotated[
+        list[str] | None,
+        typer.Option(help="What the bundle says instead of three sentences; may be repeated."),
+    ] = None,
+    voice: Annotated[
+        str | None, typer.Option(help="A voice of the bundle [default: its sample's].")
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(callback=_speed, help="Of everything that is said; 1 is the voice's own."),
+    ] = None,
+    largest: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Bytes of an array that is kept whole; of larger ones that only packages read, "
+            "the digest is. All are whole by default.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier golden files.")] = False,
     quiet: Quiet = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write seeded inputs of every portable function and what Python makes of them, for tests of
-    the same functions in another language."""
+    """Write seeded inputs of every portable function and what Python makes of them, or with a
+    bundle what its packages take and give while it speaks, for tests in another language."""
     edge: Edge = context.obj
+    if bundle is None:
+        given = {"phonemes": phonemes, "voice": voice, "speed": speed, "largest": largest}
+        for name in (name for name, value in given.items() if value not in (None, [])):
+            raise typer.BadParameter(f"--{name} is for the recordings of a bundle; name the bundle")
+        _write_functions(edge, out or FUNCTIONS_FOLDER, force=force)
+        return
+    with working(edge):
+        from kokoro_coreml.goldens.recordings import phrases, write_recordings
+
+        recorded = write_recordings(
+            bundle,
+            out or RECORDINGS_FOLDER,
+            said=phrases(phonemes or (), speed=speed),
+            voice=voice,
+            largest=largest,
+            force=force,
+            reporter=edge.reporter,
+        )
+    count = sum(recorded.runs.values())
+    text = f"{recorded.folder}: {len(recorded.runs)} recordings of {count} runs"
+    edge.result(recorded.to_dict(), f"{text}, {recorded.bytes} bytes")
+
+
+def _write_functions(edge: Edge, out: Path, *, force: bool) -> None:
     with working(edge):
         from kokoro_coreml.goldens import write_goldens
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,17 +83,9 @@ def write_goldens(out: Path, *, force: bool = False, reporter: Reporter = SILENT
         GoldensError: the folder holds golden files and `force` is not given, holds something else,
             or cannot be written to; or a function does not do what a case expects.
     """
-    earlier = _earlier(out, force=force)
+    earlier = earlier_files(out, VOCABULARY_NAME, force=force)
     files = generate(reporter=reporter)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            _replace(out / name, text)
-        for name in earlier - files.keys():
-            (out / name).unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise GoldensError(f"cannot write '{out}': {reason}; choose another place") from error
+    store(out, files, earlier)
     cases = {f.name: files[f"{f.name}.json"].count("\n") - 2 for f in functions()}
     return Written(out, cases, sum(len(text.encode("utf-8")) for text in files.values()))
 
@@ -114,8 +106,18 @@ def read_index(folder: Path) -> dict[str, Any]:
     return raw
 
 
-def _earlier(out: Path, *, force: bool) -> set[str]:
-    """Names of the golden files that are there; refuses what must not be overwritten."""
+def earlier_files(out: Path, kind: str, *, force: bool) -> set[str]:
+    """Names of the files that an index in `out` lists.
+
+    Args:
+        out: where files are about to be written.
+        kind: a file that every folder of this kind has; there are golden files of functions, and
+            recordings.
+        force: whether earlier files may be replaced.
+
+    Raises:
+        GoldensError: there are some and `force` is not given, or `out` holds something else.
+    """
     if not out.exists():
         return set()
     if not out.is_dir():
@@ -128,9 +130,32 @@ def _earlier(out: Path, *, force: bool) -> set[str]:
             "choose another place"
         )
     names = {Path(name).name for name in read_index(out)["files"]}
+    if kind not in names:
+        raise GoldensError(
+            f"'{out}' holds golden files of another kind (its index has no {kind}), which are "
+            "never replaced; choose another place"
+        )
     if not force:
         raise GoldensError(f"'{out}' holds golden files already; use --force to replace them")
     return names
+
+
+def store(out: Path, files: Mapping[str, str], earlier: Collection[str]) -> None:
+    """Write files, each whole or not at all, in their order, and remove those of `earlier` that
+    are not among them.
+
+    Raises:
+        GoldensError: the folder cannot be made or written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            _replace(out / name, text)
+        for name in set(earlier) - files.keys():
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise GoldensError(f"cannot write '{out}': {reason}; choose another place") from error
 
 
 def _replace(path: Path, text: str) -> None:

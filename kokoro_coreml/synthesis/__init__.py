@@ -1,11 +1,13 @@
 """Phonemes and a voice in, speech out, by a converted network."""
 
 from kokoro_coreml.synthesis.files import check_writable, write_speech
+from kokoro_coreml.synthesis.observing import Observer
 from kokoro_coreml.synthesis.shapes import Shape, shapes_of
 from kokoro_coreml.synthesis.speech import (
     Backend,
     FloatArray,
     FrameOverflowError,
+    Part,
     Speech,
     Spoken,
     Timestamp,
@@ -20,6 +22,8 @@ __all__ = [
     "Backend",
     "FloatArray",
     "FrameOverflowError",
+    "Observer",
+    "Part",
     "Shape",
     "Speech",
     "Spoken",

@@ -15,6 +15,7 @@ from kokoro_coreml.errors import BundleError, PackageError, PhonemeError, VoiceE
 from kokoro_coreml.executor import Program
 from kokoro_coreml.manifest import VoiceRecord
 from kokoro_coreml.progress import SILENT, Reporter
+from kokoro_coreml.synthesis.observing import Observer, observed
 from kokoro_coreml.synthesis.pipeline import Pipeline
 from kokoro_coreml.synthesis.shapes import shapes_of
 from kokoro_coreml.synthesis.speakers import CompleteSpeaker, PipelineSpeaker, Speaker
@@ -45,6 +46,7 @@ class Synthesizer:
         backend: str = "executor",
         compute_units: str | None = None,
         reporter: Reporter = SILENT,
+        observer: Observer | None = None,
     ) -> None:
         """Read a bundle and verify every file of it.
 
@@ -53,6 +55,7 @@ class Synthesizer:
             backend: one of `BACKENDS`.
             compute_units: for `coreml`, one of `coreml.COMPUTE_UNITS`; None is the package's own.
             reporter: told of every step.
+            observer: told of every function that runs.
 
         Raises:
             BundleError: it is not a bundle, is not what was written, or holds no whole network.
@@ -68,6 +71,7 @@ class Synthesizer:
         elif compute_units is not None:
             raise PackageError(f"compute units are for the backend 'coreml', not for {backend!r}")
         self._backend, self._compute_units = backend, compute_units
+        self._observer = observer or Observer()
         self._open = ExitStack()
         self.bundle, self.reporter = bundle, reporter
         with reporter.step(f"verify {bundle.name}"):
@@ -132,7 +136,9 @@ class Synthesizer:
             except PhonemeError as single:
                 raise PhonemeError(f"{error}; {single}") from error
             return [*self._parts(first, pack, speed), *self._parts(second, pack, speed)]
-        return [Part(phonemes, spoken, bucket)]
+        part = Part(phonemes, spoken, bucket)
+        self._observer.said(part)
+        return [part]
 
     def close(self) -> None:
         """Unload what was loaded; ends the processes of `coreml`."""
@@ -158,6 +164,11 @@ class Synthesizer:
         return PipelineSpeaker(pipeline, longest)
 
     def _load(self, package: Path, function: str, compute_units: str) -> Backend:
+        backend = self._open_function(package, function, compute_units)
+        file = package.relative_to(self.bundle).as_posix()
+        return observed(backend, self._observer, file, function)
+
+    def _open_function(self, package: Path, function: str, compute_units: str) -> Backend:
         if self._backend == "executor":
             return Program.load(package, function, precision="declared")
         units = self._compute_units or compute_units
