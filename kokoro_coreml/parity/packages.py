@@ -112,6 +112,12 @@ def say(backend: Backend, trial: Trial, *, units: str | None = None) -> Said:
     return Said(trial, name, spoken, metrics, yardstick)
 
 
+def unheard(trial: Trial, units: str | None, reason: str) -> Said:
+    """A trial of which there is nothing to measure, so that every threshold fails."""
+    name = case_name(trial, units)
+    return Said(trial, name, None, {}, yardstick_of(trial), f"{name}: {reason}")
+
+
 def case_name(trial: Trial, units: str | None = None) -> str:
     """Of the case, with the compute units where there are several."""
     return f"{trial.case.id} on {units}" if units else trial.case.id

@@ -11,7 +11,7 @@ public struct PitchContour: Sendable, Equatable {
     public static let hopSeconds = 0.01
     private static let windowSeconds = 0.025
     /// Aperiodic share of the power below which a frame is voiced.
-    private static let voicedBelow = 0.16
+    private static let voicedBelow = 0.15
     /// Frames this far below the loudest one are unvoiced, in dB.
     private static let quietDB = -50.0
     private static let leastPower = 1e-20
