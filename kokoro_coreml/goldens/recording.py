@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from kokoro_coreml.goldens.cases import SCHEMA
+from kokoro_coreml.goldens.cases import SCHEMA, GoldensError
 from kokoro_coreml.goldens.tensors import tensor
-from kokoro_coreml.manifest import Manifest
+from kokoro_coreml.manifest import Manifest, TensorRecord
 from kokoro_coreml.synthesis import Observer, Part, Speech, Synthesizer
 from kokoro_coreml.synthesis.observing import Arrays
 
@@ -26,9 +26,11 @@ ALWAYS_WHOLE = frozenset(
         "pred_dur",
         "audio",
         "audio_length_samples",
+        "durations",
     }
 )
-"""What an app gives or reads itself, but for `noise`, which `noise.gaussian` gives again."""
+"""What an app gives or reads itself. Not `noise`, which `noise.gaussian` gives again; and not the
+speech's samples, which are those of `audio`, one part behind the other."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,10 @@ DEFAULT_PHRASES = (
     Phrase("short", "θˈæŋk ju sˌO mˈʌʧ."),
     # She says six thin thistles still stick in Susie's socks.
     Phrase("halves", "ʃˌi sˈɛz sˈɪks θˈɪn θˈɪsᵊlz stˈɪl stˈɪk ɪn sˈuziz sˈɑks."),
-    # Well... I suppose; that is, if nobody minds: we could simply stay here.
+    # Three things mattered to him — bread, bees and bicycles — and he had lost two.
     Phrase(
         "fast",
-        "wˈɛl... ˌI səpˈOz; ðˈæt ɪz, ɪf nˈObˌɑdi mˈIndz: wi kʊd sˈɪmpli stˈA hˈɪɹ.",
+        "θɹˈi θˈɪŋz mˈæTəɹd tə hˌɪm — bɹˈɛd, bˈiz ænd bˈIsəkəlz — ænd hi hæd lˈɔst tˈu.",
         speed=1.6,
     ),
 )
@@ -68,19 +70,24 @@ class Recorder(Observer):
             largest: bytes of an array that is kept whole; None keeps all whole.
         """
         self.parts: list[dict[str, Any]] = []
-        self._stages = {package.file: package.stage for package in manifest.packages}
+        self._functions = {
+            (package.file, function.name): (package.stage, function)
+            for package in manifest.packages
+            for function in package.functions
+        }
         self._largest = largest
         self._runs: list[dict[str, Any]] = []
 
     def ran(self, package: str, function: str, inputs: Arrays, outputs: Arrays) -> None:
-        """Keep the run; raises `GoldensError` for a type that no recording holds."""
+        """Keep the run; raises `GoldensError` for values that are not of their declared type."""
+        stage, record = self._functions[package, function]
         self._runs.append(
             {
                 "package": package,
-                "stage": self._stages[package],
+                "stage": stage,
                 "function": function,
-                "inputs": [self._tensor(*item) for item in inputs.items()],
-                "outputs": [self._tensor(*item) for item in outputs.items()],
+                "inputs": [self._declared(port, inputs[port.name]) for port in record.inputs],
+                "outputs": [self._declared(port, outputs[port.name]) for port in record.outputs],
             }
         )
 
@@ -96,9 +103,19 @@ class Recorder(Observer):
         )
         self._runs = []
 
-    def _tensor(self, name: str, values: np.ndarray) -> dict[str, Any]:
+    def tensor(self, name: str, values: np.ndarray) -> dict[str, Any]:
+        """An array, whole unless it is a large one that no app gives or reads itself."""
         small = self._largest is None or values.nbytes <= self._largest
         return tensor(name, values, whole=small or name in ALWAYS_WHOLE)
+
+    def _declared(self, port: TensorRecord, values: np.ndarray) -> dict[str, Any]:
+        """The executor computes half precision in float32, rounded: its bits are those of both."""
+        own = values.astype(port.dtype)
+        if values.shape != port.shape or not np.array_equal(own.astype(values.dtype), values):
+            raise GoldensError(
+                f"'{port.name}' is not what the manifest declares: {port.dtype}{list(port.shape)}"
+            )
+        return self.tensor(port.name, own)
 
 
 class Switch(Observer):
@@ -148,7 +165,7 @@ def recording(
         "speed": speech.speed,
         "noise_seed": manifest.noise.seed,
         "parts": recorder.parts,
-        "speech": _speech(speech),
+        "speech": _speech(speech, recorder),
     }
 
 
@@ -169,11 +186,11 @@ def text_of(record: dict[str, Any]) -> str:
     return f'{_line(head)[:-1]}, "parts": [\n{parts}\n], "speech": {speech}}}\n'
 
 
-def _speech(speech: Speech) -> dict[str, Any]:
+def _speech(speech: Speech, recorder: Recorder) -> dict[str, Any]:
     durations = np.concatenate([part.spoken.durations for part in speech.parts])
     return {
-        "samples": tensor("samples", speech.audio, whole=True),
-        "durations": tensor("durations", durations, whole=True),
+        "samples": recorder.tensor("samples", speech.audio),
+        "durations": recorder.tensor("durations", durations),
         "timestamps": [[t.phoneme, t.start, t.end] for t in speech.timestamps],
         "parts": [len(part.spoken.audio) for part in speech.parts],
     }

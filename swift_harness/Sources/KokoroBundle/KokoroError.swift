@@ -15,6 +15,8 @@ public enum KokoroError: LocalizedError, Equatable, Sendable {
     case phonemes(String)
     /// The speech needs more samples than the largest bucket holds; a split of the text may help.
     case frameOverflow(needed: Int, held: Int)
+    /// A package or a stage of it cannot be loaded or run, or is not what the manifest says.
+    case package(String)
     /// The network or its audio gave numbers that cannot be, such as NaN.
     case parity(String)
     /// A bundle or WAV file is missing, wrong, or cannot be written.
@@ -27,6 +29,7 @@ public enum KokoroError: LocalizedError, Equatable, Sendable {
         case .checkpoint: return 4
         case .voice: return 6
         case .phonemes, .frameOverflow: return 7
+        case .package: return 9
         case .parity: return 10
         case .bundle: return 11
         }
@@ -39,6 +42,7 @@ public enum KokoroError: LocalizedError, Equatable, Sendable {
         case .checkpoint: return "checkpoint"
         case .voice: return "voice"
         case .phonemes, .frameOverflow: return "phonemes"
+        case .package: return "package"
         case .parity: return "parity"
         case .bundle: return "bundle"
         }
@@ -48,7 +52,8 @@ public enum KokoroError: LocalizedError, Equatable, Sendable {
     public var message: String {
         switch self {
         case .argument(let message), .checkpoint(let message), .voice(let message),
-            .phonemes(let message), .parity(let message), .bundle(let message):
+            .phonemes(let message), .package(let message), .parity(let message),
+            .bundle(let message):
             return message
         case .frameOverflow(let needed, let held):
             return "the speech needs \(needed) samples, but the bucket holds \(held); "

@@ -16,9 +16,7 @@ public enum LittleEndian {
 
     /// The raw float32 of values.
     public static func bytes(_ values: [Float]) -> Data {
-        var data = Data(capacity: values.count * floatBytes)
-        for value in values { append(value.bitPattern, to: &data) }
-        return data
+        values.map(\.bitPattern.littleEndian).withUnsafeBytes { Data($0) }
     }
 
     /// Appends an integer's bytes, the lowest first.
