@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kokoro_coreml.bench.results import load_bench
+from kokoro_coreml.coreml.plan import DeviceShare, load_plan
 from kokoro_coreml.errors import ParityError
 from kokoro_coreml.parity.harness import (
     CaseSaid,
@@ -231,8 +233,26 @@ def test_what_swift_wrote_is_read_and_is_no_macs():
             said = [(p.phonemes, p.tokens, p.frames) for p in case.parts]
             assert said == [(p.phonemes, p.tokens, p.frames) for p in recorded.parts]
             for part in case.parts:
-                audio = report.array(part.values["audio"])
-                assert audio.dtype == np.float32
-                assert np.all(np.isfinite(audio))
+                durations = report.array(part.values["pred_dur"])
+                assert durations.dtype == np.int32
+                assert 0 < durations.sum() <= part.frames
     with pytest.raises(ParityError, match="no Core ML"):
         read_merged([FROM_LINUX], RECORDINGS, recordings.manifest_sha256)
+
+
+def test_a_bench_and_a_plan_that_swift_wrote_are_read():
+    bench = load_bench(FROM_LINUX.with_name("bench-linux.json"))
+    assert [device.compute_units for device in bench.devices] == ["CPU_AND_NE", "bundle"]
+    for device in bench.devices:
+        assert device.verdict == "measured"
+        assert device.peak_bytes >= device.base_bytes > 0
+        assert {f.package for f in device.functions} >= {"Encoder.mlpackage", "Tail.mlpackage"}
+        assert all(len(f.run_seconds.values) == 2 for f in device.functions)
+        assert [len(case.seconds.values) for case in device.cases] == [2]
+    plan = load_plan(FROM_LINUX.with_name("plan-linux.json"))
+    assert (plan.package, plan.function, plan.compute_units) == (
+        "Tail.mlpackage",
+        "frames_128",
+        "CPU_ONLY",
+    )
+    assert plan.summary() == (DeviceShare("CPU", 1, 1.0),)

@@ -46,6 +46,26 @@ public struct Recording: Sendable {
     /// When each token is heard.
     public let timestamps: [Timestamp]
 
+    /// The speech's samples: as they were recorded, or cut from the parts' audio and joined.
+    ///
+    /// - Returns: samples, 1.0 being full scale.
+    /// - Throws: `KokoroError.bundle` if neither was recorded whole, or they are not those of the
+    ///   digest.
+    public func spokenSamples() throws -> [Float] {
+        if samples.isWhole { return try samples.tensor.floats() }
+        let joined = try zip(parts, partRuns).flatMap { part, runs -> [Float] in
+            let audio = runs.last?.outputs.first { $0.name == "audio" }
+            guard let audio, audio.isWhole else {
+                throw KokoroError.bundle("the recording '\(id)' holds no samples")
+            }
+            return Array(try audio.tensor.floats().prefix(part.samples))
+        }
+        guard ContentDigest.of(LittleEndian.bytes(joined)) == samples.sha256 else {
+            throw KokoroError.bundle("the recording '\(id)' has other samples than its parts")
+        }
+        return joined
+    }
+
     init(_ fields: Fields) throws {
         guard try fields.number("schema") == 1 else {
             throw RecordingFailure("expected schema 1")
