@@ -54,11 +54,13 @@ final class DocumentTests: XCTestCase {
     }
 
     func testVerify() async throws {
-        let (bundle, file) = (try recordings().bundle.url.path, try place("harness.json"))
+        // the bundle is removed with the recordings it was made of
+        let recordings = try recordings()
+        let file = try place("harness.json")
         let run = await HarnessTests.run(
-            "verify", bundle, "--goldens", CommittedGoldens.url.path, "--unchecked", "--runtime",
+            "verify", recordings.bundle.url.path, "--goldens", CommittedGoldens.url.path, "--unchecked", "--runtime",
             "recorded", "--json", file.path)
-        XCTAssertEqual(run.code, 0, run.messages)
+        withExtendedLifetime(recordings) { XCTAssertEqual(run.code, 0, run.messages) }
         try compare(file, with: "harness-linux.json")
     }
 
