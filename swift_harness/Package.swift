@@ -24,6 +24,7 @@ let targets: [Target] = [
     .target(
         name: "KokoroCoreML", dependencies: coreMLBehind(["KokoroSynthesis"]),
         swiftSettings: strict),
+    .target(name: "KokoroSayModel", dependencies: ["KokoroSynthesis"], swiftSettings: strict),
     .target(
         name: "KokoroGoldens", dependencies: ["KokoroBundle", "KokoroSignal"],
         swiftSettings: strict),
@@ -57,6 +58,10 @@ let tests: [Target] = [
         name: "KokoroCoreMLTests",
         dependencies: coreMLBehind(["KokoroCoreML", "SynthesisSupport"]), swiftSettings: strict),
     .testTarget(
+        name: "KokoroSayModelTests",
+        dependencies: ["KokoroSayModel", "SynthesisSupport", "GoldenSupport"],
+        swiftSettings: strict),
+    .testTarget(
         name: "KokoroHarnessKitTests",
         dependencies: coreMLBehind(["KokoroHarnessKit", "GoldenSupport", "SynthesisSupport"]),
         swiftSettings: strict),
@@ -70,6 +75,7 @@ let package = Package(
         .library(name: "KokoroSignal", targets: ["KokoroSignal"]),
         .library(name: "KokoroSynthesis", targets: ["KokoroSynthesis"]),
         .library(name: "KokoroCoreML", targets: ["KokoroCoreML"]),
+        .library(name: "KokoroSayModel", targets: ["KokoroSayModel"]),
         .executable(name: "kokoro-harness", targets: ["kokoro-harness"]),
     ],
     targets: targets + tests + standIn

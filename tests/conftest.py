@@ -38,8 +38,10 @@ LONGEST_FIRST = (
     "lowering/test_tracing.py",
     "parity/test_stored.py",
     "compression/test_budget.py",
+    "goldens/test_recorded_network.py",
     "test_pipeline_ios17.py",
     "sizes/test_run.py",
+    "goldens/test_recordings.py",
     "coreml/test_coreml_verify.py",
     "bench/test_bench.py",
 )

@@ -79,17 +79,17 @@ def stub(monkeypatch, tmp_path):
 # convert
 
 
-def test_convert_without_arguments_builds_complete_in_artifacts(stub, tmp_path, capsys):
+def test_convert_without_arguments_builds_the_pipeline_in_artifacts(stub, tmp_path, capsys):
     assert main(["convert"]) == 0
     assert stub.calls == [
         {
-            "recipe": "complete",
+            "recipe": "kokoro-82m",
             "checkpoint": None,
             "voices": (),
             "out": Path("artifacts/kokoro-82m"),
             "force": False,
             "budget": None,
-            "compression": None,
+            "compression": "exact",
         }
     ]
     assert (tmp_path / "artifacts/kokoro-82m/manifest.json").is_file()

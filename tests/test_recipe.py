@@ -49,7 +49,7 @@ def test_every_shipped_recipe_is_valid_and_named_after_its_file():
 def test_complete_has_its_shape_and_pins_the_weights():
     recipe = load_recipe("complete")
     assert [(b.tokens, b.frames) for b in recipe.buckets] == [(128, 400)]
-    assert recipe.bundle == "kokoro-82m"
+    assert recipe.bundle == "kokoro-82m-complete"
     assert recipe.checkpoint.source == "hexgrad/Kokoro-82M"
     assert recipe.checkpoint.sha256["kokoro-v1_0.pth"].startswith("496dba11")
     assert recipe.checkpoint.fallback == "packaged"

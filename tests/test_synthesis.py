@@ -15,7 +15,7 @@ from kokoro_coreml.errors import BundleError, PackageError, ParityError, Phoneme
 from kokoro_coreml.executor import Program
 from kokoro_coreml.manifest import BucketRecord, VoiceRecord
 from kokoro_coreml.resources import data_file
-from kokoro_coreml.synthesis import Synthesizer, timestamps, write_speech
+from kokoro_coreml.synthesis import Observer, Synthesizer, timestamps, write_speech
 from kokoro_coreml.voices import load_voice
 from tests.support.bundles import CONTENT, example_manifest
 
@@ -248,3 +248,32 @@ def test_say_has_the_documented_exit_codes(bundle, network, tmp_path, monkeypatc
 
 def test_say_needs_a_bundle(tmp_path):
     assert main(["say", str(tmp_path), "--phonemes", "a", "--out", str(tmp_path / "a.wav")]) == 11
+
+
+class Listener(Observer):
+    def __init__(self):
+        self.heard = []
+
+    def ran(self, package, function, inputs, outputs):
+        assert inputs["input_ids"].shape[1] == outputs["pred_dur"].shape[1]
+        self.heard.append(f"{package}:{function}")
+
+    def said(self, part):
+        self.heard.append(part.phonemes)
+
+
+def test_an_observer_is_told_of_every_run_and_then_of_the_part(bundle, network):
+    network.frames, listener = 19, Listener()
+    Synthesizer(bundle, observer=listener).say("a" * 20)
+    assert listener.heard == [
+        "KokoroComplete_64x100.mlpackage:main",
+        "KokoroComplete_64x800.mlpackage:main",
+        "a" * 20,
+    ]
+
+
+def test_an_observer_hears_of_a_part_behind_what_ran_for_it(bundle, network):
+    network.frames, listener = 13, Listener()
+    Synthesizer(bundle, observer=listener).say("a" * 30 + " " + "b" * 29)
+    long, short = "KokoroComplete_64x800.mlpackage:main", "KokoroComplete_64x100.mlpackage:main"
+    assert listener.heard == [short, short, long, "a" * 30, short, long, "b" * 29]

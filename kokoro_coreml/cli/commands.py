@@ -117,7 +117,7 @@ def convert(
     context: typer.Context,
     recipe: Annotated[
         str, typer.Argument(help="Name of a recipe, or the path of a TOML file.")
-    ] = "complete",
+    ] = "kokoro-82m",
     checkpoint: Annotated[
         str | None,
         typer.Option(

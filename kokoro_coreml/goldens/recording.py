@@ -111,7 +111,8 @@ class Recorder(Observer):
     def _declared(self, port: TensorRecord, values: np.ndarray) -> dict[str, Any]:
         """The executor computes half precision in float32, rounded: its bits are those of both."""
         own = values.astype(port.dtype)
-        if values.shape != port.shape or not np.array_equal(own.astype(values.dtype), values):
+        same = np.array_equal(own.astype(values.dtype), values, equal_nan=values.dtype.kind == "f")
+        if values.shape != port.shape or not same:
             raise GoldensError(
                 f"'{port.name}' is not what the manifest declares: {port.dtype}{list(port.shape)}"
             )

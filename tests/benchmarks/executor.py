@@ -1,6 +1,6 @@
 """Speed and memory of the executor beside eager PyTorch, on the package `complete`.
 
-    python -m tests.benchmarks.executor artifacts/kokoro-82m [--runs 5]
+    python -m tests.benchmarks.executor artifacts/kokoro-82m-complete [--runs 5]
 
 Times are taken in turns in one process; peaks in a process of their own for each side, which
 loads its weights, runs once and ends. Prints one JSON object; ratios are executor / eager.

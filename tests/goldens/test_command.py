@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from kokoro_coreml.cli import main
-from kokoro_coreml.goldens import GoldensError, read_index, write_goldens
+from kokoro_coreml.goldens import GoldensError, read_index, recordings, write_goldens
 from kokoro_coreml.goldens import cases as registry
 from kokoro_coreml.goldens.cases import Case, Function
+from kokoro_coreml.goldens.recording import DEFAULT_PHRASES, Phrase
+from kokoro_coreml.goldens.recordings import Recorded
 
 
 @pytest.fixture
@@ -134,3 +137,72 @@ def test_the_command_prints_one_object(two, tmp_path, capsys):
     assert found == {"folder": out, "cases": {"a": 2, "b": 1}, "bytes": found["bytes"]}
     assert main(["goldens", "--out", out, "--json"]) == 11
     assert json.loads(capsys.readouterr().out)["error"]["title"] == "goldens"
+
+
+# recordings
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What the command asks for, instead of recordings."""
+    found = []
+
+    def write(bundle, out, **given):
+        del given["reporter"]
+        found.append((bundle, out, given))
+        print("a library prints to standard output")
+        return Recorded(out, {"short": 7, "halves": 16}, 1234)
+
+    monkeypatch.setattr(recordings, "write_recordings", write)
+    return found
+
+
+def test_a_bundle_is_recorded_whole_at_its_own_voice_and_speeds(calls, capsys):
+    assert main(["goldens", "b"]) == 0
+    out = Path("artifacts/goldens/recordings")
+    given = {"said": DEFAULT_PHRASES, "voice": None, "largest": None, "force": False}
+    assert calls == [(Path("b"), out, given)]
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert f"{out}: 2 recordings of 23 runs, 1234 bytes" in output.err
+
+
+def test_every_option_of_a_recording_reaches_the_function(calls, capsys):
+    options = ["--phonemes", "ɐ", "--phonemes", "ˈO", "--voice", "x", "--speed", "0.5"]
+    assert (
+        main(["goldens", "b", "--out", "r", *options, "--largest", "0", "--force", "--json"]) == 0
+    )
+    said = (Phrase("phonemes-1", "ɐ", 0.5), Phrase("phonemes-2", "ˈO", 0.5))
+    given = {"said": said, "voice": "x", "largest": 0, "force": True}
+    assert calls == [(Path("b"), Path("r"), given)]
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"folder": "r", "runs": {"short": 7, "halves": 16}, "bytes": 1234}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--speed", "1"], "--speed is for the recordings of a bundle"),
+        (["--voice", "x"], "--voice is for the recordings of a bundle"),
+        (["--phonemes", "ɐ"], "--phonemes is for the recordings of a bundle"),
+        (["--largest", "0"], "--largest is for the recordings of a bundle"),
+        (["b", "--speed", "nan"], "expected a number from 0.5 to 2.0"),
+        (["b", "--largest", "-1"], "largest"),
+    ],
+)
+def test_a_wrong_command_line_writes_nothing(
+    calls, tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["goldens", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert calls == list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_bundle_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["goldens", "nothing", "--json"]) == 11
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["title"] == "bundle"
+    assert "'nothing' is not a bundle" in error["message"]
+    assert list(tmp_path.iterdir()) == []

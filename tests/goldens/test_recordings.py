@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +16,26 @@ from kokoro_coreml.goldens import GoldensError, read_index, write_goldens
 from kokoro_coreml.goldens.recording import ALWAYS_WHOLE, DEFAULT_PHRASES, Phrase
 from kokoro_coreml.goldens.recordings import phrases, write_recordings
 from kokoro_coreml.goldens.tensors import values_of
-from kokoro_coreml.manifest import read_manifest
+from kokoro_coreml.manifest import Manifest, read_manifest
 from kokoro_coreml.recipe import PIPELINE
-from kokoro_coreml.synthesis import Synthesizer
+from kokoro_coreml.synthesis import Speech, Synthesizer
 from tests.support.tiny_bundle import PHONEMES
 
 SAID = (Phrase("once", "ɐ tˈɛst.", 1.5), Phrase("parts", PHONEMES + " ɐ tˈɛst."))
 """The second is longer than the largest bucket of tokens."""
 
 
+@dataclass(frozen=True)
 class Made:
-    """A bundle and its recordings."""
+    """A bundle, its recordings, and what was said while they were made."""
 
-    def __init__(self, bundle: Path, folder: Path) -> None:
-        self.bundle, self.folder, self.manifest = bundle, folder, read_manifest(bundle)
+    bundle: Path
+    folder: Path
+    speeches: dict[str, Speech]
+
+    @property
+    def manifest(self) -> Manifest:
+        return read_manifest(self.bundle)
 
     def read(self, name):
         return json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
@@ -41,9 +48,17 @@ class Made:
         return package, next(f for f in package.functions if f.name == run["function"])
 
 
-def made(bundle: Path, folder: Path, **given) -> Made:
-    write_recordings(bundle, folder, said=SAID, **given)
-    return Made(bundle, folder)
+def made(bundle: Path, folder: Path, *, said=SAID, **given) -> Made:
+    speeches, say = {}, Synthesizer.say
+
+    def heard(self, phonemes, **asked):
+        speeches[phonemes] = say(self, phonemes, **asked)
+        return speeches[phonemes]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Synthesizer, "say", heard)
+        write_recordings(bundle, folder, said=said, **given)
+    return Made(bundle, folder, speeches)
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +81,13 @@ def by_name(tensors):
 
 
 def test_recorded_inputs_give_the_recorded_outputs_again(recorded):
-    for name in ("once", "parts"):
-        for run in recorded.runs(name):
-            path = recorded.bundle / run["package"]
-            program = Program.load(path, run["function"], precision="declared")
-            again = program(by_name(run["inputs"]))
-            expected = by_name(run["outputs"])
-            assert again.keys() == expected.keys()
-            for key, value in expected.items():
-                assert np.array_equal(again[key], value), (run["function"], key)
+    for run in recorded.runs("once"):
+        path = recorded.bundle / run["package"]
+        program = Program.load(path, run["function"], precision="declared")
+        again, expected = program(by_name(run["inputs"])), by_name(run["outputs"])
+        assert again.keys() == expected.keys()
+        for key, value in expected.items():
+            assert np.array_equal(again[key], value), (run["function"], key)
 
 
 def test_every_array_has_the_type_and_shape_of_the_manifest(recorded):
@@ -87,20 +100,26 @@ def test_every_array_has_the_type_and_shape_of_the_manifest(recorded):
             assert found == ports
 
 
-def test_the_speech_is_that_of_the_synthesizer(recorded):
-    with Synthesizer(recorded.bundle) as synthesizer:
-        for phrase in SAID:
-            speech = synthesizer.say(phrase.phonemes, speed=phrase.speed)
-            record = recorded.read(phrase.id)
-            kept = record["speech"]
-            assert np.array_equal(values_of(kept["samples"]), speech.audio)
-            durations = np.concatenate([p.spoken.durations for p in speech.parts])
-            assert np.array_equal(values_of(kept["durations"]), durations)
-            assert kept["timestamps"] == [[t.phoneme, t.start, t.end] for t in speech.timestamps]
-            assert kept["parts"] == [p.spoken.audio.size for p in speech.parts]
-            assert [(p["phonemes"], p["tokens"], p["frames"]) for p in record["parts"]] == [
-                (p.phonemes, p.bucket.tokens, p.bucket.frames) for p in speech.parts
-            ]
+def test_the_speech_is_what_the_synthesizer_gave(recorded):
+    for phrase in SAID:
+        record, speech = recorded.read(phrase.id), recorded.speeches[phrase.phonemes]
+        kept = record["speech"]
+        assert np.array_equal(values_of(kept["samples"]), speech.audio)
+        durations = np.concatenate([p.spoken.durations for p in speech.parts])
+        assert np.array_equal(values_of(kept["durations"]), durations)
+        assert kept["timestamps"] == [[t.phoneme, t.start, t.end] for t in speech.timestamps]
+        assert kept["parts"] == [p.spoken.audio.size for p in speech.parts]
+        found = [(p["phonemes"], p["tokens"], p["frames"]) for p in record["parts"]]
+        said = [(p.phonemes, p.bucket.tokens, p.bucket.frames) for p in speech.parts]
+        assert found == said
+
+
+def test_the_samples_are_those_of_the_parts_last_runs(recorded):
+    record = recorded.read("parts")
+    audio = [by_name(part["runs"][-1]["outputs"])["audio"] for part in record["parts"]]
+    lengths = record["speech"]["parts"]
+    joined = np.concatenate([a.reshape(-1)[:n] for a, n in zip(audio, lengths, strict=True)])
+    assert np.array_equal(joined, values_of(record["speech"]["samples"]))
 
 
 def test_a_recording_says_what_was_asked_for(recorded):
@@ -145,21 +164,20 @@ def test_the_index_has_the_digest_of_every_file(recorded):
 
 
 def test_only_what_packages_read_of_each_other_is_left_out(pipeline, tmp_path):
-    small = made(pipeline.bundle, tmp_path / "small", largest=4096)
-    for name in ("once", "parts"):
-        record, whole = small.read(name), pipeline.read(name)
-        tensors = _tensors(record)
-        for entry, full in zip(tensors, _tensors(whole), strict=True):
-            size = values_of(full).nbytes
-            kept = size <= 4096 or entry["name"] in ALWAYS_WHOLE
-            assert entry == (full if kept else full | {"data": None})
-        assert {e["name"] for e in tensors if e["data"] is None} >= {"noise", "hidden", "har"}
-        assert record["speech"] == whole["speech"]
+    small = made(pipeline.bundle, tmp_path / "small", said=SAID[:1], largest=500)
+    record, whole = small.read("once"), pipeline.read("once")
+    for entry, full in zip(_tensors(record), _tensors(whole), strict=True):
+        kept = values_of(full).nbytes <= 500 or entry["name"] in ALWAYS_WHOLE
+        assert entry == (full if kept else full | {"data": None})
+    left_out = {entry["name"] for entry in _tensors(record) if entry["data"] is None}
+    assert left_out >= {"noise", "hidden", "har", "samples"}
+    assert record["speech"]["timestamps"] == whole["speech"]["timestamps"]
 
 
 def _tensors(record):
     runs = [run for part in record["parts"] for run in part["runs"]]
-    return [entry for run in runs for entry in (*run["inputs"], *run["outputs"])]
+    own = [record["speech"]["samples"], record["speech"]["durations"]]
+    return [entry for run in runs for entry in (*run["inputs"], *run["outputs"])] + own
 
 
 def test_every_run_stands_on_a_line(recorded):

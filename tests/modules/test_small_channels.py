@@ -204,4 +204,4 @@ def test_real_channels_neither_overflow_nor_lose_their_deviations(
     spans = _spans(PipelineNetwork(packaged), monkeypatch, said)
     assert len(spans) == 58
     assert max(span.largest for span in spans) < 32_752
-    assert max(span.error for span in spans) < 0.05
+    assert max(span.error for span in spans) < 0.01

@@ -12,8 +12,9 @@ from kokoro_coreml.modules.folded.curves import Curves
 from kokoro_coreml.modules.folded.norm import Rows, Styles
 from kokoro_coreml.modules.folded.upsample import doubled
 
-TEXT_GAIN = 32.0
-"""Of text features: an LSTM's, in (-1, 1), which hardly vary over a short text."""
+TEXT_GAIN = 64.0
+"""Of text features: an LSTM's, in (-1, 1), so that squares stay below 2^14; they hardly vary over a
+short text."""
 RESIDUAL_GAIN = 8.0
 """Of their projection, whose deviations fall to 0.01 there."""
 

@@ -21,7 +21,7 @@ from kokoro_coreml.modules.generator import (
 )
 
 SOURCE_GAIN = 8.0
-"""Of the last source block, whose channels have deviations of 0.002 and reach 1."""
+"""Of the source blocks, whose channels have deviations of 0.002 and reach 3."""
 
 
 class _NoiseConv(nn.Module):
@@ -70,8 +70,8 @@ class GeneratorRows(nn.Module):
                 self.resblocks.append(AdaINResBlock(out, k, d))
             last = i + 1 == len(self.rates)
             self.noise_convs.append(_NoiseConv(spectrum, out, math.prod(self.rates[i + 1 :])))
-            gain = SOURCE_GAIN if last else 1.0
-            self.noise_res.append(AdaINResBlock(out, NOISE_KERNELS[last], NOISE_DILATIONS, gain))
+            source = AdaINResBlock(out, NOISE_KERNELS[last], NOISE_DILATIONS, SOURCE_GAIN)
+            self.noise_res.append(source)
             channels = out
 
     def forward(

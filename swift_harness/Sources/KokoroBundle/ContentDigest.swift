@@ -60,9 +60,13 @@ struct PlainSHA256 {
         length += UInt64(data.count)
         pending.append(contentsOf: data)
         let whole = pending.count / Self.block * Self.block
-        pending.withUnsafeBufferPointer { bytes in
-            for start in stride(from: 0, to: whole, by: Self.block) {
-                Self.compress(&state, bytes.baseAddress! + start)
+        Self.constants.withUnsafeBufferPointer { constants in
+            pending.withUnsafeBytes { bytes in
+                var start = 0
+                while start < whole {
+                    Self.compress(&state, bytes.baseAddress! + start, constants.baseAddress!)
+                    start += Self.block
+                }
             }
         }
         pending.removeFirst(whole)
@@ -78,41 +82,57 @@ struct PlainSHA256 {
         return last.state.flatMap { word in withUnsafeBytes(of: word.bigEndian) { Array($0) } }
     }
 
-    private static func compress(_ state: inout [UInt32], _ bytes: UnsafePointer<UInt8>) {
-        withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { words in
+    /// Written for builds without optimisation too, which the tests of large files run in: plain
+    /// loops, pointers, and shifts that check nothing.
+    private static func compress(
+        _ state: inout [UInt32], _ bytes: UnsafeRawPointer, _ constants: UnsafePointer<UInt32>
+    ) {
+        withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { buffer in
+            let words = buffer.baseAddress!
             schedule(words, bytes)
             var (a, b, c, d) = (state[0], state[1], state[2], state[3])
             var (e, f, g, h) = (state[4], state[5], state[6], state[7])
-            for round in 0..<64 {
+            var round = 0
+            while round < 64 {
                 let choice = (e & f) ^ (~e & g)
                 let big1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)
                 let first = h &+ big1 &+ choice &+ constants[round] &+ words[round]
                 let majority = (a & b) ^ (a & c) ^ (b & c)
                 let big0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)
-                (h, g, f, e) = (g, f, e, d &+ first)
-                (d, c, b, a) = (c, b, a, first &+ big0 &+ majority)
+                h = g
+                g = f
+                f = e
+                e = d &+ first
+                d = c
+                c = b
+                b = a
+                a = first &+ big0 &+ majority
+                round &+= 1
             }
             for (index, word) in [a, b, c, d, e, f, g, h].enumerated() { state[index] &+= word }
         }
     }
 
-    private static func schedule(
-        _ words: UnsafeMutableBufferPointer<UInt32>, _ bytes: UnsafePointer<UInt8>
-    ) {
-        for index in 0..<16 {
-            words[index] = (0..<4).reduce(0) { $0 << 8 | UInt32(bytes[4 * index + $1]) }
+    private static func schedule(_ words: UnsafeMutablePointer<UInt32>, _ bytes: UnsafeRawPointer) {
+        var index = 0
+        while index < 16 {
+            let word = bytes.loadUnaligned(fromByteOffset: 4 &* index, as: UInt32.self)
+            words[index] = UInt32(bigEndian: word)
+            index &+= 1
         }
-        for index in 16..<64 {
-            let early = words[index - 15]
-            let late = words[index - 2]
-            let small0 = rotate(early, 7) ^ rotate(early, 18) ^ early >> 3
-            let small1 = rotate(late, 17) ^ rotate(late, 19) ^ late >> 10
-            words[index] = words[index - 16] &+ small0 &+ words[index - 7] &+ small1
+        while index < 64 {
+            let early = words[index &- 15]
+            let late = words[index &- 2]
+            let small0 = rotate(early, 7) ^ rotate(early, 18) ^ early &>> 3
+            let small1 = rotate(late, 17) ^ rotate(late, 19) ^ late &>> 10
+            words[index] = words[index &- 16] &+ small0 &+ words[index &- 7] &+ small1
+            index &+= 1
         }
     }
 
+    @inline(__always)
     private static func rotate(_ word: UInt32, _ count: UInt32) -> UInt32 {
-        word >> count | word << (32 - count)
+        word &>> count | word &<< (32 &- count)
     }
 
     private static func firstPrimes(_ count: Int) -> [Int] {

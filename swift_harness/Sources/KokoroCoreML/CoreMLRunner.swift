@@ -21,14 +21,7 @@
         ) async throws {
             let configuration = MLModelConfiguration()
             configuration.computeUnits = computeUnits.coreML
-            if let name = place.functionName {
-                guard #available(macOS 15, iOS 18, tvOS 18, watchOS 11, visionOS 2, *) else {
-                    throw KokoroError.package(
-                        "\(place.package.file) has several functions, which need macOS 15 or "
-                            + "iOS 18; convert the recipe kokoro-82m-ios17")
-                }
-                configuration.functionName = name
-            }
+            if let name = place.functionName { try configuration.choose(name, of: place.package) }
             self.place = place
             do {
                 model = try await MLModel.load(contentsOf: compiled, configuration: configuration)
@@ -41,9 +34,10 @@
         }
 
         func predict(_ inputs: [String: Tensor]) async throws -> [String: Tensor] {
-            let features = try MLDictionaryFeatureProvider(dictionary: arrays(of: inputs))
+            let arrays = try arrays(of: inputs)
             let found: any MLFeatureProvider
             do {
+                let features = try MLDictionaryFeatureProvider(dictionary: arrays)
                 found = try await model.prediction(from: features, options: MLPredictionOptions())
             } catch {
                 throw failure(error, at: "running \(place.title)")
@@ -115,6 +109,24 @@
                             + "manifest says \(port.type.rawValue) \(port.shape)")
                 }
             }
+        }
+    }
+
+    extension MLModelConfiguration {
+        /// Asks for a function of a package.
+        ///
+        /// - Throws: `KokoroError.package` where Core ML, or what this was built with (before
+        ///   Xcode 16), knows no functions.
+        fileprivate func choose(_ function: String, of package: Manifest.Package) throws {
+            #if compiler(>=6)
+                if #available(macOS 15, iOS 18, tvOS 18, watchOS 11, visionOS 2, *) {
+                    functionName = function
+                    return
+                }
+            #endif
+            throw KokoroError.package(
+                "\(package.file) has several functions, which need macOS 15 or iOS 18; convert "
+                    + "the recipe kokoro-82m-ios17")
         }
     }
 

@@ -30,6 +30,11 @@ public final class Recordings: Sendable {
     }
 }
 
+extension Recordings {
+    /// Removes the bundle's folder now; a constant that lasts as long as the process needs that.
+    public func remove() { place.remove() }
+}
+
 /// A folder that is removed when it is released.
 final class TemporaryPlace: Sendable {
     let url = FileManager.default.temporaryDirectory.appendingPathComponent(
@@ -39,5 +44,7 @@ final class TemporaryPlace: Sendable {
         try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
     }
 
-    deinit { try? FileManager.default.removeItem(at: url) }
+    deinit { remove() }
+
+    func remove() { try? FileManager.default.removeItem(at: url) }
 }

@@ -19,7 +19,6 @@ struct PackagedStage<Input: StageInput, Output: StageOutput>: NetworkStage {
         let start = clock.now
         let outputs = try await runner.predict(inputs)
         let seconds = (clock.now - start).seconds
-        try Task.checkCancellation()
         try check(outputs, function.outputs, "output")
         if refusesNonFinite { try refuseNonFinite(outputs) }
         observer?(

@@ -8,7 +8,10 @@
     final class CoreMLFailureTests: XCTestCase {
         private let cache = TemporaryFolder()
 
-        override func tearDown() { StandIn.reset() }
+        override func tearDown() {
+            StandIn.reset()
+            cache.remove()
+        }
 
         private func assertRefused<Value>(
             _ parts: String..., line: UInt = #line, _ expression: () async throws -> Value

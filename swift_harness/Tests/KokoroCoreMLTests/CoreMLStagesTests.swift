@@ -8,7 +8,10 @@
     final class CoreMLStagesTests: XCTestCase {
         private let cache = TemporaryFolder()
 
-        override func tearDown() { StandIn.reset() }
+        override func tearDown() {
+            StandIn.reset()
+            cache.remove()
+        }
 
         private func loaded() -> [(package: String, function: String?, units: MLComputeUnits)] {
             StandIn.events.compactMap { event in

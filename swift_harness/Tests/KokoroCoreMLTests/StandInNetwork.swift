@@ -65,12 +65,12 @@
         }
     }
 
-    /// A folder that is removed when it is released.
-    final class TemporaryFolder: Sendable {
+    /// A folder that a test may make.
+    struct TemporaryFolder: Sendable {
         let url = FileManager.default.temporaryDirectory.appendingPathComponent(
             "compiled-\(UUID().uuidString)")
 
-        deinit { try? FileManager.default.removeItem(at: url) }
+        func remove() { try? FileManager.default.removeItem(at: url) }
 
         /// Every file, by path.
         func files() throws -> [String] {

@@ -58,7 +58,8 @@ final class DocumentTests: XCTestCase {
         let recordings = try recordings()
         let file = try place("harness.json")
         let run = await HarnessTests.run(
-            "verify", recordings.bundle.url.path, "--goldens", CommittedGoldens.url.path, "--unchecked", "--runtime",
+            "verify", recordings.bundle.url.path, "--goldens", CommittedGoldens.url.path,
+            "--unchecked", "--runtime",
             "recorded", "--json", file.path)
         withExtendedLifetime(recordings) { XCTAssertEqual(run.code, 0, run.messages) }
         try compare(file, with: "harness-linux.json")

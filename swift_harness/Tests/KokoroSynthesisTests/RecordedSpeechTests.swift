@@ -13,6 +13,10 @@ final class RecordedSpeechTests: XCTestCase {
         try Recordings(folder: Recordings.committed, voices: voices)
     }
 
+    override class func tearDown() {
+        if case .success(let recordings) = read { recordings.remove() }
+    }
+
     private func recordings() throws -> Recordings { try Self.read.get() }
 
     private func synthesizer(
@@ -97,7 +101,7 @@ final class RecordedSpeechTests: XCTestCase {
         {
             chunks.append(chunk)
             if chunks.count == recording.parts.count - 1 {
-                await gate.arrival()
+                try await gate.arrival()
                 await gate.open()
             }
         }

@@ -43,12 +43,12 @@ final class StreamTests: XCTestCase {
         var iterator = stream.makeAsyncIterator()
         let first = try await iterator.next()
         XCTAssertEqual(first?.part.phonemes, "ab, ba.")
-        await second.arrival()
+        try await second.arrival()
         XCTAssertEqual(stages.runs.filter { $0.hasPrefix("Encoder") }.count, 2)
         await second.open()
         let next = try await iterator.next()
         XCTAssertEqual(next?.part.phonemes, "ab ab ab ab.")
-        await third.arrival()
+        try await third.arrival()
         await third.open()
         let last = try await iterator.next()
         XCTAssertEqual(last?.part.phonemes, "a b c.")
@@ -89,7 +89,7 @@ final class StreamTests: XCTestCase {
             var iterator = stream.makeAsyncIterator()
             return try await iterator.next()
         }
-        await gate.arrival()
+        try await gate.arrival()
         var second = stream.makeAsyncIterator()
         await assertRefused(2, "read by one task") { try await second.next() }
         await gate.open()
@@ -104,18 +104,19 @@ final class StreamTests: XCTestCase {
         let stages = TinyStages { place, outputs in
             guard place.package.stage == "Decoder", decoders.next() == 2 else { return outputs }
             await gate.pass()
-            XCTAssert(Task.isCancelled)
+            let isCancelled = await eventually { Task.isCancelled }
+            XCTAssert(isCancelled)
             await left.pass()
             return outputs
         }
         let synthesizer = try KokoroSynthesizer(bundle: bundle.folder(), stages: stages)
         for try await chunk in synthesizer.stream(phonemes: text) {
             XCTAssertEqual(chunk.part.phonemes, "ab, ba.")
-            await gate.arrival()
+            try await gate.arrival()
             break
         }
         await gate.open()
-        await left.arrival()
+        try await left.arrival()
         await left.open()
         try await Task.sleep(nanoseconds: 20_000_000)
         XCTAssertEqual(stages.runs.count, 7 + 4)
@@ -125,7 +126,10 @@ final class StreamTests: XCTestCase {
         let bundle = try TinyBundle()
         let gate = Gate()
         let stages = TinyStages { place, outputs in
-            if place.package.stage == "Decoder" { await gate.pass() }
+            guard place.package.stage == "Decoder" else { return outputs }
+            await gate.pass()
+            let isCancelled = await eventually { Task.isCancelled }
+            XCTAssert(isCancelled)
             return outputs
         }
         let stream = try KokoroSynthesizer(bundle: bundle.folder(), stages: stages)
@@ -134,7 +138,7 @@ final class StreamTests: XCTestCase {
             var iterator = stream.makeAsyncIterator()
             return try await iterator.next()
         }
-        await gate.arrival()
+        try await gate.arrival()
         reader.cancel()
         await gate.open()
         await assertCancelled { try await reader.value }

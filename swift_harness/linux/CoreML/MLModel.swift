@@ -49,8 +49,7 @@ public final class MLModel: NSObject {
         }
         let name = modelURL.deletingPathExtension().lastPathComponent
         let folder = FileManager.default.temporaryDirectory
-            .appendingPathComponent(UUID().uuidString)
-            .appendingPathComponent("\(name).mlmodelc")
+            .appendingPathComponent("\(name)_\(UUID().uuidString).mlmodelc")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         try Data(name.utf8).write(to: folder.appendingPathComponent(StandIn.markFile))
         StandIn.record(.compiled(package: name))

@@ -1,0 +1,221 @@
+"""What runs elsewhere: the workflow for a Mac, and the script of this project's own CI."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from kokoro_coreml.cli import app
+from kokoro_coreml.recipe import load_recipe
+
+ROOT = Path(__file__).parent.parent
+WORKFLOW = ROOT / ".github" / "workflows" / "mac.yml"
+TEXT = WORKFLOW.read_text(encoding="utf-8")
+HARNESS = ROOT / "swift_harness" / "Sources" / "KokoroHarnessKit"
+UNITS = ("CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE", "ALL")
+
+
+@pytest.fixture(scope="module")
+def workflow():
+    return yaml.safe_load(TEXT)
+
+
+@pytest.fixture(scope="module")
+def mac(workflow):
+    return workflow["jobs"]["mac"]
+
+
+def commands(job):
+    """Words of every command of a job's steps, its variables put in."""
+    found = []
+    for step in job["steps"]:
+        script = step.get("run", "").replace("\\\n", " ")
+        for name, value in job.get("env", {}).items():
+            script = script.replace(f"${name}", value)
+        for line in re.split(r"\n|;|\|\||\| ", script):
+            words = shlex.split(line)
+            found += [words] if words else []
+    return found
+
+
+def of(job, program):
+    """Arguments of every call of a program."""
+    found = []
+    for words in commands(job):
+        if any(word.endswith(program) for word in words):
+            place = next(i for i, word in enumerate(words) if word.endswith(program))
+            found.append(words[place + 1 :])
+    return found
+
+
+def test_the_workflow_runs_for_changes_and_when_asked(workflow):
+    # YAML 1.1 reads the key `on` as true
+    assert workflow[True].keys() == {"push", "pull_request", "workflow_dispatch"}
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_every_action_is_pinned_to_a_major(workflow):
+    uses = [
+        step["uses"] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step
+    ]
+    assert {use.split("@")[0] for use in uses} == {
+        "actions/checkout",
+        "actions/setup-python",
+        "actions/upload-artifact",
+    }
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", use) for use in uses)
+
+
+def test_every_job_is_bounded_in_time_and_takes_the_python_of_the_project(workflow):
+    for job in workflow["jobs"].values():
+        assert 30 <= job["timeout-minutes"] <= 360
+        setup = next(
+            s for s in job["steps"] if s.get("uses", "").startswith("actions/setup-python")
+        )
+        assert setup["with"]["python-version"] == "3.11"
+
+
+def test_linux_runs_what_this_projects_ci_runs(workflow):
+    linux = workflow["jobs"]["linux"]
+    assert linux["runs-on"].startswith("ubuntu-")
+    assert commands(linux) == [[".ci/run"]]
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_every_command_of_ours_exists_with_its_options(mac):
+    click = typer.main.get_command(app)
+    asked = of(mac, "kokoro-coreml")
+    for name, *arguments in asked:
+        known = {option for p in click.commands[name].params for option in p.opts}
+        assert {word for word in arguments if word.startswith("-")} <= known, name
+    assert [name for name, *_ in asked] == ["convert", "goldens", "verify", "verify", "verify"]
+
+
+def test_both_cuts_are_converted_to_where_they_are_looked_for(mac):
+    assert ["bundle"] in of(mac, "tasks.py")
+    places = {f"artifacts/{load_recipe(name).bundle}" for name in ("complete", "kokoro-82m")}
+    assert {mac["env"]["COMPLETE"], mac["env"]["PIPELINE"]} == places
+    assert ["convert", "complete", "--force"] in of(mac, "kokoro-coreml")
+
+
+def test_core_ml_is_judged_on_every_choice_of_compute_units(mac):
+    runs = [call for call in of(mac, "kokoro-coreml") if "coreml" in call]
+    assert [call[1] for call in runs] == [mac["env"]["PIPELINE"], mac["env"]["COMPLETE"]]
+    for call in runs:
+        assert (
+            tuple(call[i + 1] for i, word in enumerate(call) if word == "--compute-units") == UNITS
+        )
+
+
+def test_what_the_harness_measures_is_merged(mac):
+    (loop,) = [words for words in commands(mac) if words[:2] == ["for", "units"]]
+    assert tuple(loop[3:]) == UNITS
+    merge = next(call for call in of(mac, "kokoro-coreml") if "--merge" in call)
+    merged = [merge[i + 1] for i, word in enumerate(merge) if word == "--merge"]
+    assert merged == [f"{mac['env']['REPORT']}/harness.{units}.json" for units in UNITS]
+    assert mac["env"]["RECORDINGS"] in merge
+
+
+def test_the_harness_has_the_commands_and_options_that_are_asked_for(mac):
+    calls = of(mac, "kokoro-harness")
+    calls = [call for call in calls if call]
+    assert [call[0] for call in calls] == ["verify", "bench", "plan"]
+    for name, *arguments in calls:
+        source = (HARNESS / f"{name.capitalize()}Command.swift").read_text(encoding="utf-8")
+        assert f'name: "{name}"' in source
+        for option in (word for word in arguments if word.startswith("--")):
+            assert f'"{option}"' in source, (name, option)
+
+
+def test_swift_and_xcode_are_pointed_at_what_is_there(mac):
+    for call in of(mac, "swift"):
+        if "--package-path" in call:
+            folder = call[call.index("--package-path") + 1]
+            assert (ROOT / folder / "Package.swift").is_file()
+    assert [call[0] for call in of(mac, "swift") if call[0] in ("build", "test")].count("test") == 1
+    (build,) = [call for call in of(mac, "xcodebuild") if "-project" in call]
+    project = ROOT / build[build.index("-project") + 1]
+    assert (project / "project.pbxproj").is_file()
+    scheme = build[build.index("-scheme") + 1]
+    assert (project / "xcshareddata" / "xcschemes" / f"{scheme}.xcscheme").is_file()
+    (copy,) = [words for words in commands(mac) if words[0] == "cp"]
+    assert (ROOT / copy[3]).parent.is_dir()
+    assert Path(copy[3]).parts[-2:] == ("Models", "kokoro-82m")
+    assert "for platform in 'macOS' 'iOS Simulator'" in TEXT
+
+
+def test_the_report_is_kept_even_if_something_failed(mac):
+    upload = mac["steps"][-1]
+    assert upload["uses"].startswith("actions/upload-artifact@")
+    assert upload["if"] == "${{ !cancelled() }}"
+    assert f"{mac['env']['REPORT']}/" in upload["with"]["path"].split()
+
+
+def test_steps_wait_for_the_steps_that_they_name(mac):
+    known = set()
+    for step in mac["steps"]:
+        assert set(re.findall(r"steps\.(\w+)\.", step.get("if", ""))) <= known, step["name"]
+        known |= {step["id"]} if "id" in step else set()
+    assert known == {"bundle", "goldens", "swift", "harness", "measured"}
+
+
+# this project's own CI
+
+
+@pytest.fixture
+def ci(tmp_path):
+    """`.ci/run` among stand-ins; returns what runs it with the exit codes of both halves."""
+    script = tmp_path / ".ci" / "run"
+    script.parent.mkdir()
+    script.write_bytes((ROOT / ".ci" / "run").read_bytes())
+
+    def write(path, text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    write(script, script.read_text(encoding="utf-8"))
+    write(tmp_path / "bin" / "chromium", "#!/bin/sh\n")
+
+    def run(*, python=0, swift=0, swift_seconds=0.0, python_seconds=0.5):
+        lines = "print('1 passed in 1.00s', flush=True)"
+        write(
+            tmp_path / "tasks.py",
+            "import os, sys, time\n"
+            "assert sys.argv[1:] == ['test'] and os.environ['KOKORO_REQUIRE_BROWSER'] == '1'\n"
+            f"time.sleep({python_seconds})\n{lines}\nsys.exit({python})\n",
+        )
+        write(
+            tmp_path / "swift_harness" / "linux" / "run",
+            f"#!/bin/sh\necho compiling\nsleep {swift_seconds}\necho 3 tests >&2\nexit {swift}\n",
+        )
+        path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+        return subprocess.run(
+            [str(script)],
+            env=os.environ | {"PATH": path, "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("seconds", [(0.0, 0.5), (0.5, 0.0)], ids=["swift first", "python first"])
+@pytest.mark.parametrize(("python", "swift", "code"), [(0, 0, 0), (1, 0, 1), (0, 3, 1), (5, 3, 5)])
+def test_ci_fails_if_either_half_does(ci, python, swift, code, seconds):
+    found = ci(python=python, swift=swift, swift_seconds=seconds[0], python_seconds=seconds[1])
+    assert found.returncode == code
+    assert "compiling\n3 tests\n" in found.stdout
+    assert f"swift_harness/linux/run, exit code {swift}" in found.stdout
+    assert found.stdout.splitlines()[-1] == "1 passed in 1.00s"
+    assert ("the Swift package failed" in found.stderr) == (swift != 0)
