@@ -15,6 +15,58 @@ var standIn: [Target] = []
     }
 #endif
 
+let targets: [Target] = [
+    .target(name: "KokoroBundle", swiftSettings: strict),
+    .target(name: "KokoroSignal", dependencies: ["KokoroBundle"], swiftSettings: strict),
+    .target(
+        name: "KokoroSynthesis", dependencies: ["KokoroBundle", "KokoroSignal"],
+        swiftSettings: strict),
+    .target(
+        name: "KokoroCoreML", dependencies: coreMLBehind(["KokoroSynthesis"]),
+        swiftSettings: strict),
+    .target(name: "KokoroSayModel", dependencies: ["KokoroSynthesis"], swiftSettings: strict),
+    .target(
+        name: "KokoroGoldens", dependencies: ["KokoroBundle", "KokoroSignal"],
+        swiftSettings: strict),
+    .target(name: "KokoroRecordings", dependencies: ["KokoroSynthesis"], swiftSettings: strict),
+    .target(
+        name: "KokoroHarnessKit",
+        dependencies: coreMLBehind(["KokoroCoreML", "KokoroGoldens", "KokoroRecordings"]),
+        swiftSettings: strict),
+    .executableTarget(
+        name: "kokoro-harness", dependencies: ["KokoroHarnessKit"], swiftSettings: strict),
+]
+
+let tests: [Target] = [
+    .target(
+        name: "GoldenSupport", dependencies: ["KokoroGoldens"], path: "Tests/GoldenSupport",
+        swiftSettings: strict),
+    .target(
+        name: "SynthesisSupport", dependencies: ["KokoroRecordings"],
+        path: "Tests/SynthesisSupport", swiftSettings: strict),
+    .testTarget(
+        name: "KokoroBundleTests", dependencies: ["KokoroBundle"], swiftSettings: strict),
+    .testTarget(
+        name: "KokoroSignalTests", dependencies: ["KokoroSignal"], swiftSettings: strict),
+    .testTarget(
+        name: "KokoroGoldensTests", dependencies: ["KokoroGoldens", "GoldenSupport"],
+        swiftSettings: strict),
+    .testTarget(
+        name: "KokoroSynthesisTests", dependencies: ["KokoroSynthesis", "SynthesisSupport"],
+        swiftSettings: strict),
+    .testTarget(
+        name: "KokoroCoreMLTests",
+        dependencies: coreMLBehind(["KokoroCoreML", "SynthesisSupport"]), swiftSettings: strict),
+    .testTarget(
+        name: "KokoroSayModelTests",
+        dependencies: ["KokoroSayModel", "SynthesisSupport", "GoldenSupport"],
+        swiftSettings: strict),
+    .testTarget(
+        name: "KokoroHarnessKitTests",
+        dependencies: coreMLBehind(["KokoroHarnessKit", "GoldenSupport", "SynthesisSupport"]),
+        swiftSettings: strict),
+]
+
 let package = Package(
     name: "KokoroHarness",
     platforms: [.iOS(.v17), .macOS(.v14)],
@@ -24,39 +76,10 @@ let package = Package(
         .library(name: "KokoroSynthesis", targets: ["KokoroSynthesis"]),
         .library(name: "KokoroCoreML", targets: ["KokoroCoreML"]),
         .library(name: "KokoroSayModel", targets: ["KokoroSayModel"]),
+        .executable(name: "kokoro-harness", targets: ["kokoro-harness"]),
     ],
-    targets: [
-        .target(name: "KokoroBundle", swiftSettings: strict),
-        .target(name: "KokoroSignal", dependencies: ["KokoroBundle"], swiftSettings: strict),
-        .target(
-            name: "KokoroSynthesis", dependencies: ["KokoroBundle", "KokoroSignal"],
-            swiftSettings: strict),
-        .target(
-            name: "KokoroCoreML", dependencies: ["KokoroSynthesis"] + coreML,
-            swiftSettings: strict),
-        .target(
-            name: "KokoroSayModel", dependencies: ["KokoroSynthesis"], swiftSettings: strict),
-        .target(
-            name: "GoldenSupport", dependencies: ["KokoroBundle"], path: "Tests/GoldenSupport",
-            swiftSettings: strict),
-        .target(
-            name: "SynthesisSupport", dependencies: ["KokoroSynthesis"],
-            path: "Tests/SynthesisSupport", swiftSettings: strict),
-        .testTarget(
-            name: "KokoroBundleTests", dependencies: ["KokoroBundle", "GoldenSupport"],
-            swiftSettings: strict),
-        .testTarget(
-            name: "KokoroSignalTests", dependencies: ["KokoroSignal", "GoldenSupport"],
-            swiftSettings: strict),
-        .testTarget(
-            name: "KokoroSynthesisTests", dependencies: ["KokoroSynthesis", "SynthesisSupport"],
-            swiftSettings: strict),
-        .testTarget(
-            name: "KokoroCoreMLTests",
-            dependencies: ["KokoroCoreML", "SynthesisSupport"] + coreML, swiftSettings: strict),
-        .testTarget(
-            name: "KokoroSayModelTests",
-            dependencies: ["KokoroSayModel", "SynthesisSupport", "GoldenSupport"],
-            swiftSettings: strict),
-    ] + standIn
+    targets: targets + tests + standIn
 )
+
+/// Dependencies of a target that calls Core ML.
+func coreMLBehind(_ names: [Target.Dependency]) -> [Target.Dependency] { names + coreML }

@@ -262,6 +262,10 @@ class DeviceResult:
     functions: tuple[DeviceFunction, ...]
     cases: tuple[CaseTime, ...]
     real_time_factor: float | None
+    base_bytes: int | None = None
+    """Peak resident size of the process before it began with these compute units."""
+    peak_bytes: int | None = None
+    """The same afterwards; null where every function has a process of its own."""
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,9 @@ def verify(
     suite: Annotated[str, typer.Option(help="smoke, full, or the path of a TOML file.")] = "smoke",
     compute_units: Annotated[
         list[str] | None,
-        typer.Option(help="For --runtime coreml: ALL, CPU_ONLY, CPU_AND_GPU, CPU_AND_NE; all."),
+        typer.Option(
+            help="For --runtime coreml and --merge: ALL, CPU_ONLY, CPU_AND_GPU, CPU_AND_NE; all."
+        ),
     ] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Where the bundle's weights are, if not where it says.")
@@ -99,6 +101,15 @@ def verify(
             help="A leg to leave out and name in the report, such as 'words'; repeatable."
         ),
     ] = None,
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A result of `kokoro-harness verify` on a Mac, to judge Core ML by; repeatable."
+        ),
+    ] = None,
+    recordings: Annotated[
+        Path, typer.Option(help="For --merge: the recordings that the result is of.")
+    ] = Path("artifacts/goldens/recordings"),
     json: Annotated[
         Path | None,
         typer.Option("--json", help="Write parity.json here; - is standard output."),
@@ -125,6 +136,8 @@ def verify(
         compute_units=tuple(compute_units or ()),
         checkpoint=checkpoint,
         waive=tuple(waive or ()),
+        merge=tuple(merge or ()),
+        recordings=recordings,
     )
     with working(edge):
         found = judge(request, reporter=edge.reporter)

@@ -4,6 +4,7 @@ The Swift package is tested against them; `docs/goldens.md` says how to read the
 """
 
 from kokoro_coreml.goldens import (
+    distances,
     frames,
     levels,
     manifests,
@@ -20,6 +21,7 @@ __all__ = [
     "Case",
     "Function",
     "GoldensError",
+    "distances",
     "frames",
     "functions",
     "generate",

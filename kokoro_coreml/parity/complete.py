@@ -33,6 +33,9 @@ from kokoro_coreml.recipe import Bucket
 from kokoro_coreml.stages import Stage, complete_stage
 from kokoro_coreml.synthesis import Shape, Spoken, speak
 
+REPLAYED = ("audio", "audio_length_samples", "pred_dur")
+"""What a Mac's result must hold of every case."""
+
 
 class CompleteCut:
     """See `run.Cut`."""
@@ -59,6 +62,11 @@ class CompleteCut:
     def half(self) -> bool:
         """Whether a program that declares half precision was loaded to be rounded."""
         return any(plain is not other for plain, other in self.programs.values())
+
+    @property
+    def staged(self) -> bool:
+        """One package, whose bins at the branch cut flip as those of the whole do."""
+        return False
 
     def noise(self, seed: int) -> int:
         """The seed itself: both sides draw noise for every harmonic."""
@@ -245,3 +253,10 @@ class CompleteCut:
     def device(self, units: str, compiled: Path, reporter: Reporter) -> Device:
         """The package on one choice of compute units."""
         return Device(units, compiled, reporter, self.by_bucket)
+
+    def replay(self, trial: Trial, values: Mapping[str, np.ndarray], units: str) -> Said:
+        """What the package gave on a Mac, measured beside upstream; an error is kept."""
+        lacking = [name for name in REPLAYED if name not in values]
+        if lacking:
+            return packages.unheard(trial, units, f"the result lacks {', '.join(lacking)}")
+        return packages.say(lambda _inputs: dict(values), trial, units=units)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kokoro_coreml.config import F0_PER_FRAME, ModelConfig
+from kokoro_coreml.errors import ParityError
 from kokoro_coreml.modules.folded.geometry import Folding
 from kokoro_coreml.modules.folded.upsample import widths
 from kokoro_coreml.modules.pipeline import PipelineNetwork
@@ -20,6 +21,7 @@ from kokoro_coreml.recipe import TOKEN_STAGES, Bucket
 from kokoro_coreml.stages import Stage, pipeline_stage
 from kokoro_coreml.synthesis import Backend, Utterance
 from kokoro_coreml.synthesis.pipeline import OnStage, Pipeline, Stages
+from kokoro_coreml.synthesis.stages import PackagedStages
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -102,6 +104,50 @@ class ForcedDurations(Around):
         found = np.zeros_like(outputs["pred_dur"])
         found[0, : self.durations.size] = self.durations
         return outputs | {"pred_dur": found}
+
+
+@dataclass
+class Replayed:
+    """Stages that give what they once gave elsewhere, and take nothing."""
+
+    stages: PackagedStages
+    """Know the buckets, and the outputs of each stage."""
+    values: Arrays
+    """What was given, by name."""
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """Token buckets, rising."""
+        return self.stages.tokens
+
+    @property
+    def frames(self) -> Sequence[int]:
+        """Frame buckets, rising."""
+        return self.stages.frames
+
+    def inputs(self, _name: str, _size: int) -> Sequence[str]:
+        """None."""
+        return ()
+
+    def stage(self, name: str, size: int) -> Backend:
+        """What gives the outputs of a stage, as far as they were kept."""
+        return lambda _inputs: self._given(name, size)
+
+    def _given(self, name: str, size: int) -> dict[str, np.ndarray]:
+        """Raises `ParityError` where a value is not of the declared type and shape."""
+        _, function = self.stages.function(name, size)
+        found = {}
+        for port in function.outputs:
+            value = self.values.get(port.name)
+            if value is None:
+                continue
+            if (value.dtype.name, value.shape) != (port.dtype, tuple(port.shape)):
+                raise ParityError(
+                    f"'{port.name}' of {name} is {value.dtype}{list(value.shape)}, expected "
+                    f"{port.dtype}{list(port.shape)}"
+                )
+            found[port.name] = value
+        return found
 
 
 class _ReachedError(Exception):

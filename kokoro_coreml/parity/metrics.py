@@ -10,6 +10,7 @@ import numpy as np
 from transformers.audio_utils import mel_filter_bank
 
 from kokoro_coreml.parity.pitch import pitch_contour, pitch_difference
+from kokoro_coreml.parity.results import Better
 
 FFT_SIZE = 1024
 HOP = 256
@@ -196,6 +197,11 @@ AUDIO_METRICS = (
     "tail_error_db",
 )
 """Keys of `audio_metrics`."""
+
+
+def better(metric: str) -> Better:
+    """Which way a metric of two audios goes, by the end of its name."""
+    return "higher" if metric.endswith(("snr_db", "cosine")) else "lower"
 
 
 @functools.lru_cache(maxsize=4)

@@ -18,6 +18,7 @@ from kokoro_coreml.parity.judge import Judge, judged
 from kokoro_coreml.parity.metrics import (
     AUDIO_METRICS,
     audio_metrics,
+    better,
     duration_errors,
     opening_snr_db,
     padding_peak,
@@ -109,6 +110,12 @@ def say(backend: Backend, trial: Trial, *, units: str | None = None) -> Said:
     metrics = spoken_metrics(spoken, trial)
     metrics[YARDSTICK_MARGIN] = metrics["audio_snr_db"] - yardstick["audio_snr_db"]
     return Said(trial, name, spoken, metrics, yardstick)
+
+
+def unheard(trial: Trial, units: str | None, reason: str) -> Said:
+    """A trial of which there is nothing to measure, so that every threshold fails."""
+    name = case_name(trial, units)
+    return Said(trial, name, None, {}, yardstick_of(trial), f"{name}: {reason}")
 
 
 def case_name(trial: Trial, units: str | None = None) -> str:
@@ -264,5 +271,4 @@ def _origins(name: str) -> Iterator[str]:
 
 
 def _finite(name: str, value: float) -> float:
-    lower = not (name.endswith(("snr_db", "cosine")) or name == YARDSTICK_MARGIN)
-    return finite(value, "lower" if lower else "higher")
+    return finite(value, "higher" if name == YARDSTICK_MARGIN else better(name))

@@ -27,10 +27,10 @@ from kokoro_coreml.parity.bounds import (
     SAME_SOURCE,
 )
 from kokoro_coreml.parity.counterparts import same_source_audio
-from kokoro_coreml.parity.flows import Around, Arrays, ForcedDurations, Lengths
+from kokoro_coreml.parity.flows import Around, Arrays, ForcedDurations, Lengths, Replayed
 from kokoro_coreml.parity.metrics import duration_errors, log_spectral_distance_db, snr_db
 from kokoro_coreml.parity.modules import spoken_metrics
-from kokoro_coreml.parity.packages import Said, case_name, yardstick_of
+from kokoro_coreml.parity.packages import Said, case_name, unheard, yardstick_of
 from kokoro_coreml.parity.pipeline_devices import PipelineDevice
 from kokoro_coreml.parity.pipeline_legs import PipelineLegs
 from kokoro_coreml.parity.pipeline_measures import (
@@ -49,6 +49,9 @@ from kokoro_coreml.recipe import PIPELINE, Bucket, Compression
 from kokoro_coreml.synthesis import Backend
 from kokoro_coreml.synthesis.pipeline import Flow, Pipeline, Stages
 from kokoro_coreml.synthesis.stages import PackagedStages
+
+REPLAYED = ("pred_dur", "f0", "curves", "levels", "asr", "har", "audio")
+"""What a Mac's result must hold of every case: what `measure` looks at."""
 
 
 class PipelineCut:
@@ -89,6 +92,11 @@ class PipelineCut:
     def buckets(self) -> Sequence[Bucket]:
         """Every pair of tokens and frames, few frames first."""
         return [Bucket(t, f) for f, t in product(self.plain.frames, self.plain.tokens)]
+
+    @property
+    def staged(self) -> bool:
+        """Seven of them."""
+        return True
 
     def noise(self, seed: int) -> Callable[[int], Tensor]:
         """Noise whose weighted sum is the one channel that the stage `Source` takes."""
@@ -144,6 +152,22 @@ class PipelineCut:
         """The packages on one choice of compute units."""
         folder, packages = self.run.request.bundle, self.run.manifest.packages
         return PipelineDevice(units, compiled, reporter, folder, packages, self.measure)
+
+    def replay(self, trial: Trial, values: Arrays, units: str) -> Said:
+        """What the packages gave on a Mac, measured beside upstream; an error is kept.
+
+        Other durations than upstream's cannot be forced on what was said elsewhere, so they are an
+        error.
+        """
+        lacking = [name for name in REPLAYED if name not in values]
+        if lacking:
+            return unheard(trial, units, f"the result lacks {', '.join(lacking)}")
+        count = len(trial.utterance.ids)
+        durations = values["pred_dur"].reshape(-1)[:count]
+        wrong = duration_errors(reference=trial.reference.durations, candidate=durations)
+        if wrong:
+            return unheard(trial, units, f"{wrong} durations are not upstream's")
+        return self.measure(trial, Replayed(self.plain, values), units)
 
     # -- one case -------------------------------------------------------------------------------
 

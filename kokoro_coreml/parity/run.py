@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from kokoro_coreml.checkpoint import Checkpoint
 from kokoro_coreml.errors import KokoroError
@@ -148,6 +150,11 @@ class Cut(Protocol):
         """Whether half precision is declared anywhere and is rounded to."""
         ...
 
+    @property
+    def staged(self) -> bool:
+        """Whether the network is cut into stages that can be judged one by one."""
+        ...
+
     def noise(self, seed: int) -> Noise:
         """Upstream's noise that is the same as the bundle's of a seed."""
         ...
@@ -170,6 +177,10 @@ class Cut(Protocol):
 
     def device(self, units: str, compiled: Path, reporter: Reporter) -> DeviceRun:
         """Leg 6: the package on a Mac."""
+        ...
+
+    def replay(self, trial: Trial, values: Mapping[str, np.ndarray], units: str) -> Said:
+        """Leg 6: what a package gave on a Mac, measured beside upstream; an error is kept."""
         ...
 
 

@@ -20,6 +20,8 @@ from kokoro_coreml.manifest import MANIFEST_NAME, Manifest
 from kokoro_coreml.parity import location, packages
 from kokoro_coreml.parity.complete import CompleteCut
 from kokoro_coreml.parity.judge import Judge, all_good, judged, merged, not_run, whole
+from kokoro_coreml.parity.merging import Merged, Merging, read_merged
+from kokoro_coreml.parity.modules import LegResult
 from kokoro_coreml.parity.packages import Said
 from kokoro_coreml.parity.pipelines import PipelineCut
 from kokoro_coreml.parity.recognition import Recogniser
@@ -73,8 +75,8 @@ def verify(request: Request, *, reporter: Reporter = SILENT) -> Verification:
     weights is an error.
 
     Raises:
-        ParityError: the runtime, precision or a leg is unknown, or the weights are not those the
-            bundle was made from.
+        ParityError: the runtime, precision or a leg is unknown, the weights are not those the
+            bundle was made from, or a result to merge is of another bundle or other recordings.
         BundleError: the bundle is not what was written.
         CoreMLUnavailableError: the runtime is `coreml` and this is no Mac.
         KokoroError: the suite, its voices or the weights cannot be had.
@@ -87,6 +89,7 @@ def verify(request: Request, *, reporter: Reporter = SILENT) -> Verification:
 def _open(request: Request, reporter: Reporter) -> _Verifier:
     with reporter.step(f"check the files of {request.bundle.name}"):
         manifest = verify_files(request.bundle)
+    merged = _merged(request)
     suite = load_suite(request.suite)
     checkpoint = weights_of(manifest.checkpoint, request.checkpoint, reporter)
     recipe = parse_recipe(dict(manifest.recipe.content), document=MANIFEST_NAME)
@@ -95,7 +98,17 @@ def _open(request: Request, reporter: Reporter) -> _Verifier:
     run = Run(request, manifest, suite, checkpoint, reference, reporter, Judge(()))
     cut = _cut(run, manifest, recipe)
     run.judge = Judge(_thresholds(run, cut, recipe))
-    return _Verifier(run, cut)
+    return _Verifier(run, cut, merged)
+
+
+def _merged(request: Request) -> Merged | None:
+    if not request.merge:
+        return None
+    return read_merged(request.merge, request.recordings, _manifest_sha256(request.bundle))
+
+
+def _manifest_sha256(bundle: Path) -> str:
+    return hashlib.sha256((bundle / MANIFEST_NAME).read_bytes()).hexdigest()
 
 
 def _cut(run: Run, manifest: Manifest, recipe: Recipe) -> Cut:
@@ -123,8 +136,9 @@ def _thresholds(run: Run, cut: Cut, recipe: Recipe) -> tuple[Threshold, ...]:
 class _Verifier:
     """The legs that all cuts have in common, and the report."""
 
-    def __init__(self, run: Run, cut: Cut) -> None:
+    def __init__(self, run: Run, cut: Cut, merged: Merged | None) -> None:
         self.run, self.cut, self.request = run, cut, run.request
+        self.merged = merged
         self.excused: set[str] = set()
         """Legs that were not run because there was nothing for them to do."""
         self.executed: list[Said] = []
@@ -147,18 +161,20 @@ class _Verifier:
 
     def _prepare(self) -> list[Trial]:
         run = self.run
-        voices = self.request.bundle / "voices"
-        double = self.cut.double()
-        made = Trials(
-            run.manifest, run.checkpoint, run.reference, self.cut, voices, run.reporter, double
-        )
-        trials, self.skipped = made.prepare(run.suite)
+        trials, self.skipped = self._trials().prepare(run.suite)
         if not trials:
             raise ParityError(
                 f"no case of the suite {run.suite.name} fits a bucket of the bundle: "
                 + ", ".join(f"{s.case.id} {s.reason}" for s in self.skipped)
             )
         return trials
+
+    def _trials(self) -> Trials:
+        run, voices = self.run, self.request.bundle / "voices"
+        double = self.cut.double()
+        return Trials(
+            run.manifest, run.checkpoint, run.reference, self.cut, voices, run.reporter, double
+        )
 
     # -- legs -----------------------------------------------------------------------------------
 
@@ -238,9 +254,16 @@ class _Verifier:
         run, name = self.run, COREML_UPSTREAM
         if run.left_out(name):
             return
+        if self.merged is not None:
+            with run.attempt(name):
+                self._merge(self.merged)
+            return
         if self.request.runtime != "coreml":
             self.excused.add(name)
-            reason = "needs macOS: run `kokoro-coreml verify BUNDLE --runtime coreml` on a Mac"
+            reason = (
+                "needs macOS: run `kokoro-coreml verify BUNDLE --runtime coreml` on a Mac, or "
+                "`kokoro-harness verify` there and merge its result with --merge"
+            )
             run.legs.append(not_run(name, reason))
             return
         with tempfile.TemporaryDirectory(prefix="kokoro-coreml-") as compiled:
@@ -255,6 +278,34 @@ class _Verifier:
                 self.said += found.said
                 run.timings += found.timings
                 run.devices += found.uses
+
+    def _merge(self, merged: Merged) -> None:
+        """Judge what Macs measured, on every choice of compute units that is due."""
+        run, name = self.run, COREML_UPSTREAM
+        suite = merged.recordings.suite()
+        trials, skipped = self._trials().prepare(suite)
+        if skipped:
+            reasons = ", ".join(f"{s.case.id} {s.reason}" for s in skipped)
+            raise ParityError(f"no bucket of the bundle holds what was recorded: {reasons}")
+        merging = Merging(merged, self.cut, run.judge, run.manifest.packages)
+        run.legs += [leg for leg in [merging.functions()] if leg is not None]
+        for units in self._units():
+            found = merged.unit(units)
+            if found is None:
+                error = f"{units}: no result to merge holds these compute units"
+                run.legs.append(judged(name, [], 0.0, error=error))
+                continue
+            report, unit = found
+            with run.attempt(name), run.reporter.step(f"{name}: {units}, merged"):
+                began = time.perf_counter()
+                said = merging.said(unit, report, trials)
+                run.legs.append(merging.leg(unit, report, said))
+                self.said += said
+                if self.cut.staged:
+                    leg, stages = merging.stages(unit)
+                    run.add(LegResult(leg, stages), began)
+            run.timings += unit.timings
+            run.devices += unit.devices
 
     def _words(self) -> None:
         run = self.run
@@ -326,7 +377,7 @@ class _Verifier:
     def _facts(self) -> BundleFacts:
         manifest = self.run.manifest
         record = manifest.checkpoint
-        digest = hashlib.sha256((self.request.bundle / MANIFEST_NAME).read_bytes()).hexdigest()
+        digest = _manifest_sha256(self.request.bundle)
         return BundleFacts(
             self.request.bundle.resolve().name,
             manifest.recipe.name,
@@ -335,7 +386,7 @@ class _Verifier:
         )
 
     def _units(self) -> tuple[str, ...]:
-        if self.request.runtime != "coreml":
+        if self.request.runtime != "coreml" and self.merged is None:
             return ()
         return self.request.compute_units or tuple(COMPUTE_UNITS)
 

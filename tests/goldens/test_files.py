@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ from kokoro_coreml.goldens.arrays import array, content
 from kokoro_coreml.goldens.files import INDEX_NAME, VOCABULARY_NAME, index_text, text_of
 from kokoro_coreml.goldens.files import vocabulary_text as vocabulary
 from kokoro_coreml.goldens.inputs import BREATHS, config, suite_phonemes
+from kokoro_coreml.goldens.sounds import Sound
 from kokoro_coreml.goldens.styles import pack
+from kokoro_coreml.parity.metrics import AUDIO_METRICS
+from kokoro_coreml.parity.results import CAP
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "artifacts" / "goldens"
@@ -220,3 +224,35 @@ def test_the_documentation_describes_every_function():
     text = (ROOT / "docs" / "goldens.md").read_text(encoding="utf-8")
     for function in functions():
         assert f"| `{function.name}` |" in text, function.name
+
+
+def test_pitches_and_distances_are_of_every_kind():
+    heard = [case["output"]["hz"] for case in cases("pitch")]
+    assert sum(all(value is None for value in hz) for hz in heard) >= 3
+    assert sum(None in hz and any(hz) for hz in heard) >= 5
+    found = {name: set() for name in AUDIO_METRICS}
+    for case in cases("audio_metrics"):
+        for name, value in case["output"].items():
+            found[name].add(value)
+    for name, values in found.items():
+        assert len(values) >= 4, name
+    assert {CAP, -CAP} <= found["audio_snr_db"]
+    assert any(0 < value < 100 for value in found["gross_pitch_errors_percent"])
+
+
+def test_a_sound_is_what_its_formula_says():
+    sound = Sound(3, hertz=100.0, glide=2.0, gain=0.5, noise=0.25, seed=7, rate=1000)
+    words = []
+    for place in range(3):
+        word = (place + 7) * 2_654_435_761 % 2**32
+        word = (word ^ word >> 16) * 2_246_822_519 % 2**32
+        words.append((word ^ word >> 13) / 2**32 - 0.5)
+    turns = [0.0, 0.1 + 0.001, 0.2 + 0.004]
+    expected = [0.5 * (4 * abs(t - 0.5) - 1) + 0.25 * h for t, h in zip(turns, words, strict=True)]
+    np.testing.assert_allclose(sound.samples(), expected, rtol=1e-6)
+    changed = replace(sound, changes={"1": "nan", "2": "-0.5"}).samples()
+    assert np.isnan(changed[1])
+    assert changed[2] == -0.5
+    noise = Sound(24_000, gain=0.0, noise=1.0).samples()
+    assert abs(float(noise.mean())) < 0.01
+    assert float(noise.std()) == pytest.approx(1 / math.sqrt(12), rel=0.02)

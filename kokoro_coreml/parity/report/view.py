@@ -262,10 +262,15 @@ def contradictions(report: Report) -> list[str]:
     return found
 
 
+NO_CORE_ML = " Core ML itself: not run."
+
+
 def sentence(report: Report) -> str:
     """The verdict in plain words, with what it does not cover in the same breath."""
     units = f", {', '.join(report.compute_units)}" if report.compute_units else ""
     where = "on Core ML" if report.runtime == "coreml" else "with the project's own executor"
+    if report.runtime != "coreml" and report.compute_units:
+        where += " and, in results merged from Macs, on Core ML"
     subject = f"Run {where}{units} (precision: {report.precision}), the saved package"
     if report.verdict == "passed":
         said = numbers.plural(len(report.cases), "case")
@@ -281,7 +286,7 @@ def _not_run(report: Report) -> str:
     skipped = [leg for leg in report.legs if leg.verdict == "not run"]
     waived = [leg.name for leg in report.legs if leg.verdict == "waived"]
     other = [leg.name for leg in skipped if "coreml" not in leg.name.lower().replace(" ", "")]
-    text = "" if report.runtime == "coreml" else " Core ML itself: not run."
+    text = "" if report.runtime == "coreml" or report.compute_units else NO_CORE_ML
     if report.runtime == "coreml" and len(skipped) > len(other):
         text = " Part of Core ML's leg was not run."
     text += f" Not run: {', '.join(other)}." if other else ""

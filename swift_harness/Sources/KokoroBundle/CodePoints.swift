@@ -51,7 +51,7 @@ extension Unicode.Scalar {
 }
 
 /// A text in quotation marks for a message, with what cannot be shown escaped.
-func quoted(_ text: some Collection<Unicode.Scalar>) -> String {
+package func quoted(_ text: some Collection<Unicode.Scalar>) -> String {
     let mark: Unicode.Scalar = text.contains("'") && !text.contains("\"") ? "\"" : "'"
     var result = CodePoints([mark])
     for scalar in text {
@@ -68,7 +68,7 @@ func quoted(_ text: some Collection<Unicode.Scalar>) -> String {
 }
 
 /// A text in quotation marks for a message.
-func quoted(_ text: String) -> String { quoted(text.unicodeScalars) }
+package func quoted(_ text: String) -> String { quoted(text.unicodeScalars) }
 
 private func escaped(_ scalar: Unicode.Scalar) -> String {
     switch scalar {

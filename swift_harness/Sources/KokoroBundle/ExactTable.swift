@@ -40,4 +40,4 @@ extension ExactTable: Equatable where Value: Equatable {
 }
 
 /// Whether two texts are the same code points.
-func same(_ one: String, _ other: String) -> Bool { one.utf8.elementsEqual(other.utf8) }
+package func same(_ one: String, _ other: String) -> Bool { one.utf8.elementsEqual(other.utf8) }

@@ -25,6 +25,11 @@ public struct PackagedFunction: Sendable, Equatable {
     public let package: Manifest.Package
     /// The function.
     public let function: Manifest.Function
+
+    package init(package: Manifest.Package, function: Manifest.Function) {
+        self.package = package
+        self.function = function
+    }
 }
 
 extension Manifest {

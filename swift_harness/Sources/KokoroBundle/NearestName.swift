@@ -2,7 +2,7 @@
 ///
 /// Closeness is that of Ratcliff and Metzener (1988): twice the code points in common blocks over
 /// all code points, at least 0.6.
-func nearest(_ name: String, of known: [String]) -> String {
+package func nearest(_ name: String, of known: [String]) -> String {
     let smallest = 0.6
     let wanted = Array(name.unicodeScalars)
     let close = known.map { (similarity(Array($0.unicodeScalars), wanted), $0) }

@@ -21,8 +21,14 @@ extension Vocabulary {
         self.init(mapping: mapping, maxPhonemes: maxPhonemes)
     }
 
-    /// Every name and its id.
-    static func table(configuration: Data, document: String) throws -> ExactTable<Int32> {
+    /// Every name of a configuration's vocabulary and its id, also those that can be no phoneme.
+    ///
+    /// - Parameters:
+    ///   - configuration: as `init(configuration:maxPhonemes:document:)` takes it.
+    ///   - document: name of the file, for messages.
+    /// - Returns: ids by name.
+    /// - Throws: `KokoroError.checkpoint` likewise.
+    public static func table(configuration: Data, document: String) throws -> ExactTable<Int32> {
         let fields = try object(configuration, document)
         guard case .object(let vocab) = fields["vocab"] else {
             let found = (fields["vocab"] ?? .null).shown()

@@ -26,7 +26,9 @@ public struct GaussianNoise: Sendable, Equatable {
         samples(count, skipping: skip, using: FastMath.self)
     }
 
-    func samples(_ count: Int, skipping skip: Int, using math: VectorMath.Type) -> [Float] {
+    package func samples(_ count: Int, skipping skip: Int, using math: any VectorMath.Type)
+        -> [Float]
+    {
         precondition(count >= 0 && skip >= 0, "count and skip must not be negative")
         let firstPair = skip / 2
         let pairs = (skip + count + 1) / 2 - firstPair
@@ -39,7 +41,7 @@ public struct GaussianNoise: Sendable, Equatable {
     static func uniform(_ word: UInt64) -> Double { (Double(word >> 11) + 0.5) * 0x1p-53 }
 
     /// Two deviates from each pair of numbers within 0 and 1.
-    private static func boxMuller(_ uniform: [Double], _ math: VectorMath.Type) -> [Double] {
+    private static func boxMuller(_ uniform: [Double], _ math: any VectorMath.Type) -> [Double] {
         let firsts = stride(from: 0, to: uniform.count, by: 2).map { uniform[$0] }
         let angles = stride(from: 1, to: uniform.count, by: 2).map { 2 * Double.pi * uniform[$0] }
         let logarithms = math.logarithms(firsts)

@@ -16,7 +16,9 @@ public enum Levels {
         rootMeanSquareDB(samples, using: FastMath.self)
     }
 
-    static func rootMeanSquareDB(_ samples: [Float], using math: VectorMath.Type) -> Double {
+    package static func rootMeanSquareDB(_ samples: [Float], using math: any VectorMath.Type)
+        -> Double
+    {
         10 * log10(meanSquare(samples, math))
     }
 
@@ -25,8 +27,8 @@ public enum Levels {
         differenceDB(reference: reference, candidate: candidate, using: FastMath.self)
     }
 
-    static func differenceDB(
-        reference: [Float], candidate: [Float], using math: VectorMath.Type
+    package static func differenceDB(
+        reference: [Float], candidate: [Float], using math: any VectorMath.Type
     ) -> Double {
         let (ref, cand) = (meanSquare(reference, math), meanSquare(candidate, math))
         if ref == 0 || cand == 0 { return ref == cand ? 0 : .infinity }
@@ -40,8 +42,8 @@ public enum Levels {
         try signalToNoiseDB(reference: reference, candidate: candidate, using: FastMath.self)
     }
 
-    static func signalToNoiseDB(
-        reference: [Float], candidate: [Float], using math: VectorMath.Type
+    package static func signalToNoiseDB(
+        reference: [Float], candidate: [Float], using math: any VectorMath.Type
     ) throws -> Double {
         let error = try differences(reference, candidate)
         return ratioDB(
@@ -87,7 +89,7 @@ public enum Levels {
         return zip(reference, candidate).lazy.filter { $0 != $1 }.count
     }
 
-    private static func meanSquare(_ samples: [Float], _ math: VectorMath.Type) -> Double {
+    private static func meanSquare(_ samples: [Float], _ math: any VectorMath.Type) -> Double {
         math.sumOfSquares(samples.map(Double.init)) / Double(samples.count)
     }
 

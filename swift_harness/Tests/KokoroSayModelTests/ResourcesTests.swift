@@ -21,7 +21,7 @@ final class ResourcesTests: XCTestCase {
     }
 
     func testTheNetworkKnowsThePhonemesOfEveryExample() throws {
-        let table = try GoldenFile.content("vocabulary.json")
+        let table = try CommittedGoldens.folder().content("vocabulary.json")
         let configuration = Data(#"{"n_token": 178, "vocab": "#.utf8) + table + Data("}".utf8)
         let vocabulary = try Vocabulary(configuration: configuration, maxPhonemes: 510)
         XCTAssertEqual(Set(ExampleSentence.all.map(\.id)).count, ExampleSentence.all.count)

@@ -28,6 +28,14 @@ struct Fields {
         return value == .null ? nil : value
     }
 
+    /// nil where it is null.
+    func optionalText(_ name: String) throws -> String? {
+        try optional(name).map { value in
+            guard case .string(let text) = value else { throw wrong(name) }
+            return text
+        }
+    }
+
     func text(_ name: String) throws -> String {
         guard case .string(let text) = try value(name) else { throw wrong(name) }
         return text

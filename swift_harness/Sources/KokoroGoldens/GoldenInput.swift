@@ -2,9 +2,10 @@ import Foundation
 import KokoroBundle
 
 /// Why a golden file or a case of it cannot be used.
-struct GoldenFailure: Error, CustomStringConvertible {
+struct GoldenFailure: LocalizedError, CustomStringConvertible {
     let reason: String
     var description: String { reason }
+    var errorDescription: String? { reason }
 }
 
 /// The input of a golden case; every reader throws if the value is missing or of another type.
@@ -27,6 +28,12 @@ public struct GoldenInput: Sendable {
             guard case .string(let text) = item else { throw wrong(name) }
             return text
         }
+    }
+
+    /// A number.
+    public func number(_ name: String) throws -> Double {
+        guard case .number(let number) = try GoldenValue(value(name)) else { throw wrong(name) }
+        return number
     }
 
     /// A whole number of any of Swift's types.

@@ -10,6 +10,8 @@ public struct RecordedTensor: Sendable {
     public let tensor: Tensor
     /// SHA-256 of its values.
     public let sha256: String
+    /// Whether its values were recorded, and not their digest alone.
+    public let isWhole: Bool
 
     init(_ fields: Fields) throws {
         let name = try fields.text("name")
@@ -31,6 +33,7 @@ public struct RecordedTensor: Sendable {
         }
         self.name = name
         self.sha256 = sha256
+        isWhole = held != nil
         tensor = Tensor(
             type: type, shape: shape, storage: RecordedStorage(sha256: sha256, held: held))
     }
@@ -41,6 +44,9 @@ public struct RecordedStorage: TensorStorage {
     /// SHA-256 of the values.
     public let sha256: String
     let held: Data?
+
+    /// Whether the values are here.
+    public var isWhole: Bool { held != nil }
 
     /// The values.
     ///

@@ -7,6 +7,8 @@ public struct RecordedRun: Sendable {
     public let package: String
     /// Name of the function.
     public let function: String
+    /// Stage of the pipeline; nil where the cut is one package.
+    public let stage: String?
     /// What went in.
     public let inputs: [RecordedTensor]
     /// What came out.
@@ -15,6 +17,7 @@ public struct RecordedRun: Sendable {
     init(_ fields: Fields) throws {
         package = try fields.text("package")
         function = try fields.text("function")
+        stage = try fields.optionalText("stage")
         inputs = try fields.tables("inputs").map(RecordedTensor.init)
         outputs = try fields.tables("outputs").map(RecordedTensor.init)
     }
@@ -32,14 +35,36 @@ public struct Recording: Sendable {
     public let speed: Double
     /// The parts it was said in: phonemes, buckets and number of samples.
     public let parts: [(phonemes: String, bucket: Bucket, samples: Int)]
+    /// The runs of each part, in turn; those of a part that was tried in vain belong to the next.
+    public let partRuns: [[RecordedRun]]
     /// The runs of all parts, in turn.
-    public let runs: [RecordedRun]
+    public var runs: [RecordedRun] { partRuns.flatMap { $0 } }
     /// The speech's samples.
     public let samples: RecordedTensor
     /// Frames per token of all parts.
     public let durations: RecordedTensor
     /// When each token is heard.
     public let timestamps: [Timestamp]
+
+    /// The speech's samples: as they were recorded, or cut from the parts' audio and joined.
+    ///
+    /// - Returns: samples, 1.0 being full scale.
+    /// - Throws: `KokoroError.bundle` if neither was recorded whole, or they are not those of the
+    ///   digest.
+    public func spokenSamples() throws -> [Float] {
+        if samples.isWhole { return try samples.tensor.floats() }
+        let joined = try zip(parts, partRuns).flatMap { part, runs -> [Float] in
+            let audio = runs.last?.outputs.first { $0.name == "audio" }
+            guard let audio, audio.isWhole else {
+                throw KokoroError.bundle("the recording '\(id)' holds no samples")
+            }
+            return Array(try audio.tensor.floats().prefix(part.samples))
+        }
+        guard ContentDigest.of(LittleEndian.bytes(joined)) == samples.sha256 else {
+            throw KokoroError.bundle("the recording '\(id)' has other samples than its parts")
+        }
+        return joined
+    }
 
     init(_ fields: Fields) throws {
         guard try fields.number("schema") == 1 else {
@@ -63,7 +88,7 @@ public struct Recording: Sendable {
                 tokens: Int(try part.number("tokens")), frames: Int(try part.number("frames")))
             return (try part.text("phonemes"), bucket, length)
         }
-        runs = try recorded.flatMap { try $0.tables("runs").map(RecordedRun.init) }
+        partRuns = try recorded.map { try $0.tables("runs").map(RecordedRun.init) }
     }
 
     private static func timestamp(_ value: JSONValue) throws -> Timestamp {
@@ -80,69 +105,4 @@ public struct Recording: Sendable {
             phoneme: phoneme, start: try Fields.number(items[1]),
             end: try Fields.number(items[2]))
     }
-}
-
-/// The recordings of a bundle, with what of it is needed to speak.
-public final class Recordings: Sendable {
-    /// Those that are committed, seen from this file.
-    public static let committed = URL(fileURLWithPath: #filePath)
-        .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-        .deletingLastPathComponent().appendingPathComponent("artifacts/goldens/recordings")
-
-    /// The recorded utterances, by the names of their files.
-    public let all: [Recording]
-    /// The bundle without its packages, which only a fake can run.
-    public let bundle: BundleFolder
-    private let place: TemporaryPlace
-
-    /// Reads a folder of recordings.
-    ///
-    /// - Parameters:
-    ///   - folder: with an `index.json`.
-    ///   - voices: folder with the voice packs `NAME.bin` of the recorded voices.
-    /// - Throws: if something is missing, differs from its digest, or cannot be read.
-    public init(folder: URL, voices: URL) throws {
-        let index = try Fields(
-            JSONValue(parsing: Data(contentsOf: folder.appendingPathComponent("index.json"))))
-        let files = try index.table("files")
-        var contents: [String: Data] = [:]
-        for name in files.names {
-            let data = try Data(contentsOf: folder.appendingPathComponent(name))
-            guard try files.table(name).text("sha256") == ContentDigest.of(data) else {
-                throw RecordingFailure("\(name) is not what index.json says")
-            }
-            contents[name] = data
-        }
-        let own = ["manifest.json", "config.json"]
-        all = try contents.keys.filter { !own.contains($0) }.sorted().map { name in
-            try Recording(Fields(JSONValue(parsing: contents[name] ?? Data())))
-        }
-        place = try TemporaryPlace()
-        for name in own {
-            guard let data = contents[name] else { throw RecordingFailure("there is no \(name)") }
-            try data.write(to: place.url.appendingPathComponent(name))
-        }
-        try FileManager.default.createSymbolicLink(
-            at: place.url.appendingPathComponent("voices"), withDestinationURL: voices)
-        bundle = try BundleFolder(place.url, verifying: false)
-    }
-}
-
-extension Recordings {
-    /// Removes the bundle's folder now; a constant that lasts as long as the process needs that.
-    public func remove() { place.remove() }
-}
-
-/// A folder that is removed when it is released.
-final class TemporaryPlace: Sendable {
-    let url = FileManager.default.temporaryDirectory.appendingPathComponent(
-        "recorded-\(UUID().uuidString)")
-
-    init() throws {
-        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-    }
-
-    deinit { remove() }
-
-    func remove() { try? FileManager.default.removeItem(at: url) }
 }
