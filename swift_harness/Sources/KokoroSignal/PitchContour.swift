@@ -128,7 +128,7 @@ public struct PitchDifference: Sendable, Equatable {
     /// Share of the reference beyond which an estimate is another period, not another pitch.
     private static let grossError = 0.2
 
-    /// RMS in Hz over frames voiced in both, gross errors left out; 0 where there are none.
+    /// Mean magnitude in Hz over frames voiced in both, gross errors left out; 0 if there are none.
     public let errorHz: Double
     /// Percent of the frames voiced in both whose pitch differs by more than a fifth.
     public let grossErrorsPercent: Double
@@ -149,8 +149,8 @@ public struct PitchDifference: Sendable, Equatable {
             return (one, other)
         }
         let fine = voiced.filter { abs($0.1 - $0.0) <= Self.grossError * $0.0 }
-        let squares = fine.reduce(0) { $0 + ($1.1 - $1.0) * ($1.1 - $1.0) }
-        errorHz = fine.isEmpty ? 0 : (squares / Double(fine.count)).squareRoot()
+        let magnitudes = fine.reduce(0) { $0 + abs($1.1 - $1.0) }
+        errorHz = fine.isEmpty ? 0 : magnitudes / Double(fine.count)
         grossErrorsPercent =
             voiced.isEmpty ? 0 : 100 * Double(voiced.count - fine.count) / Double(voiced.count)
         let otherwise = pairs.filter { ($0.0 == nil) != ($0.1 == nil) }.count
