@@ -4,11 +4,11 @@
 
     import KokoroCoreML
 
-    /// The README's example, so that it is compiled; `testItIsTheReadme` compares the two.
+    /// The READMEs' example, so that it is compiled; `testItIsTheReadme` compares the three.
     private func example(longText: String, file: URL) async throws {
         func play(_ samples: [Float], at start: Double) {}
         // begin
-        let folder = Bundle.main.url(forResource: "kokoro-82m-pipeline", withExtension: nil)!
+        let folder = Bundle.main.url(forResource: "kokoro-82m", withExtension: nil)!
         let kokoro = try KokoroSynthesizer(bundle: folder)
         // without it the first speech waits until Core ML has compiled and loaded
         try await kokoro.prewarm(tokens: [64], frames: [256])
@@ -23,11 +23,14 @@
     final class ReadmeExampleTests: XCTestCase {
         func testItIsTheReadme() throws {
             let here = URL(fileURLWithPath: #filePath)
-            let readme = here.deletingLastPathComponent().deletingLastPathComponent()
-                .deletingLastPathComponent().appendingPathComponent("README.md")
+            let package = here.deletingLastPathComponent().deletingLastPathComponent()
+                .deletingLastPathComponent()
             let compiled = try between("// begin", "// end", here)
-            XCTAssertEqual(
-                try between("```swift", "```", readme), ["import KokoroCoreML"] + compiled)
+            for folder in [package, package.deletingLastPathComponent()] {
+                let readme = folder.appendingPathComponent("README.md")
+                XCTAssertEqual(
+                    try between("```swift", "```", readme), ["import KokoroCoreML"] + compiled)
+            }
         }
 
         /// Lines that say something, without what they are indented by.
