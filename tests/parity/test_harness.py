@@ -112,9 +112,8 @@ def test_any_result_is_read_back_as_it_was_and_fits_its_schema(tmp_path_factory,
 def places(value, path=()):
     """Every place of a document, itself included."""
     yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value)
     if isinstance(value, dict | list):
-        for key, item in items:
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from places(item, (*path, key))
 
 
