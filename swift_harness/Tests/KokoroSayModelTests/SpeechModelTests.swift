@@ -103,7 +103,7 @@ final class SpeechModelTests: XCTestCase {
         let (player, gate) = (FakePlayer(), Gate())
         let model = await loaded(FakeSource([chunk(1), chunk(2)], gate: gate), player)
         model.play()
-        try await gate.arrival()
+        await gate.arrival()
         model.stop()
         XCTAssertEqual(model.state, .idle)
         XCTAssertEqual(player.stops, 1)
