@@ -66,7 +66,7 @@ def test_equals_upstream_under_the_same_noise(pair: Pair, speed: float) -> None:
 
 
 def test_buckets_agree(pair: Pair) -> None:
-    """Lengths are multiples of 64, because torch's kernels round other tails apart: of 16 with AVX2, of
+    """Lengths are multiples of 64: torch's kernels round other tails apart, of 16 with AVX2, and of
     32 on a processor with AMX, where multiples of 16 agreed to 24 dB.
 
     Elsewhere padding is proven stage by stage; here it is the whole network, whose phases make one
