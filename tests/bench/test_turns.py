@@ -118,4 +118,5 @@ def test_a_real_process_that_aborts_is_named_and_the_others_go_on():
     assert "no such thing" in refuses.failure
     assert hums.failure is None
     assert hums.rounds["y"][1].audio_seconds == 0.1
-    assert hums.peak_bytes >= hums.loaded.base_bytes > 10_000_000
+    # Linux counts pages per processor and adds them up now and then, so a peak may lag a little
+    assert hums.peak_bytes + (1 << 20) >= hums.loaded.base_bytes > 10_000_000
