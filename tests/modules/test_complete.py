@@ -66,8 +66,8 @@ def test_equals_upstream_under_the_same_noise(pair: Pair, speed: float) -> None:
 
 
 def test_buckets_agree(pair: Pair) -> None:
-    """Lengths are multiples of 64: torch's kernels round other tails apart. On one processor those of
-    16 agreed, on another to 24 dB alone, and those of 32 exactly.
+    """Lengths are multiples of 64: torch's kernels round other tails apart. On one processor those
+    of 16 agreed, on another to 24 dB alone, and those of 32 exactly.
 
     Elsewhere padding is proven stage by stage; here it is the whole network, whose phases make one
     flipped bin out of a last bit.
