@@ -16,6 +16,7 @@ import torch
 from kokoro_coreml.errors import ConversionError
 from kokoro_coreml.lowering.compress import Choose, add_compression
 from kokoro_coreml.lowering.corrections import corrected
+from kokoro_coreml.lowering.share import add_sharing
 from kokoro_coreml.progress import Advance
 from kokoro_coreml.recipe import Build
 from kokoro_coreml.stages.types import Port, Stage
@@ -74,6 +75,7 @@ def _pipeline(choose: Choose | None) -> Any:
     pipeline.remove_passes(INEXACT_PASSES)
     if choose is not None:
         add_compression(pipeline, choose)
+    add_sharing(pipeline)
     return pipeline
 
 
