@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -66,23 +66,6 @@ class StageCache:
         from kokoro_coreml.checkpoint.cache import cache_folder  # brings upstream's network along
 
         return cls(cache_folder() / "stages", reporter=reporter)
-
-    def fetch(self, key: Key, target: Path, build: Callable[[], object]) -> bool:
-        """Have the package of `key` at `target`: from the cache, or else built and then stored.
-
-        Args:
-            key: of everything the package depends on.
-            target: a path at which nothing is yet.
-            build: writes the package to `target`.
-
-        Returns:
-            Whether it came from the cache.
-        """
-        if self.get(key, target):
-            return True
-        build()
-        self.put(key, target)
-        return False
 
     def get(self, key: Key, target: Path) -> bool:
         """Copy the package of `key` to `target`, where nothing may be yet; it appears whole.
@@ -136,17 +119,6 @@ class StageCache:
             self._give_up(error)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-
-    def clear(self) -> None:
-        """Remove every entry; what is not the cache's stays."""
-        if not self.folder.is_dir():
-            return
-        try:
-            with self._locked():
-                for path in (*self._entries(), *self._abandoned()):
-                    self._remove(path)
-        except _PROBLEMS as error:
-            self._give_up(error)
 
     def _entries(self) -> list[Path]:
         """Of the cache, those used longest ago first."""

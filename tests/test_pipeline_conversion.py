@@ -369,6 +369,11 @@ def test_a_bucket_that_cannot_be_checked_is_refused(
     recipe = shared_recipe(tmp_path / "tiny.toml", **changes)
     with pytest.raises(RecipeError, match=message):
         _convert(recipe, folder, tmp_path)
+    monkeypatch.setattr(conversion, "Budget", None)  # nothing may be measured before
+    with pytest.raises(RecipeError, match=message):
+        conversion.convert(
+            recipe, checkpoint=str(folder / "weights"), out=tmp_path / "again", budget=10**9
+        )
 
 
 # slow: equal bytes, and the precision of each stage

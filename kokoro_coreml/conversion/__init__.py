@@ -15,10 +15,10 @@ from kokoro_coreml.compression.asked import require_pipeline
 from kokoro_coreml.conversion.complete import convert_complete
 from kokoro_coreml.conversion.compressing import Budget, require_fit
 from kokoro_coreml.conversion.job import Built, Job
-from kokoro_coreml.conversion.pipeline import convert_pipeline
+from kokoro_coreml.conversion.pipeline import build_pipeline, convert_pipeline, refer
 from kokoro_coreml.manifest import Manifest
 from kokoro_coreml.memory import peak_memory
-from kokoro_coreml.parity.gate import summarise
+from kokoro_coreml.parity.gate import looser_than_usual, summarise
 from kokoro_coreml.progress import SILENT, Reporter
 from kokoro_coreml.recipe import Recipe
 from kokoro_coreml.threads import fixed_threads
@@ -88,20 +88,31 @@ def convert(
     room = DEFAULT_NEED_BYTES * max(len(recipe.buckets), len(recipe.frames))
     with fixed_threads(), staged(out, force=force, need_bytes=room) as folder:
         job = Job(recipe, folder, reporter)
+        if looser := looser_than_usual(recipe):
+            reporter.warn(f"{recipe.name} lets more pass than this project does: {looser}")
         weights = job.load(checkpoint)
         packs = job.voices(weights, voices)
-        if budget is not None:
-            recipe = Budget(job, weights, packs[0]).recipe(budget)
-            job = replace(job, recipe=recipe)
-        built = _CUTS[recipe.cut](job, weights, packs)
-        if budget is not None:
-            require_fit(folder, [package.file for package in built.packages], budget)
+        if budget is None:
+            built = _CUTS[recipe.cut](job, weights, packs)
+        else:
+            recipe, built = _within(budget, job, weights, packs)
         parity = summarise(list(built.legs), runtime="executor")
         job.write(weights, packs, built.audio)
         manifest = seal(folder, build_manifest(recipe, weights, packs, built.packages, parity))
     result = ConversionResult(out, manifest, job.seconds, peak_memory())
     _announce(result, reporter)
     return result
+
+
+def _within(
+    budget: int, job: Job, weights: Checkpoint, packs: Sequence[VoicePack]
+) -> tuple[Recipe, Built]:
+    """Choose the compression and build with it; what the recipe has wrong is refused before."""
+    cases = refer(job, weights, packs[0])
+    recipe = Budget(job, weights, packs[0]).recipe(budget)
+    built = build_pipeline(replace(job, recipe=recipe), weights, packs, cases)
+    require_fit(job.folder, [package.file for package in built.packages], budget)
+    return recipe, built
 
 
 def _announce(result: ConversionResult, reporter: Reporter) -> None:

@@ -56,11 +56,14 @@ def convert_pipeline(job: Job, weights: Checkpoint, packs: Sequence[VoicePack]) 
         PackageError: what was saved cannot be executed.
         ParityError: what was saved says something that cannot be compared.
     """
-    require_positions(job.recipe, weights)
+    return build_pipeline(job, weights, packs, refer(job, weights, packs[0]))
+
+
+def build_pipeline(
+    job: Job, weights: Checkpoint, packs: Sequence[VoicePack], cases: Sequence[Case]
+) -> Built:
+    """As `convert_pipeline`, beside what `refer` gave."""
     network = PipelineNetwork(weights)
-    cases = _refer(job, weights, packs[0])
-    for bucket in _buckets(job):  # refused before the stages are converted
-        _fitting(cases, bucket)
     builder = Builder(job, network, StageCache.default(reporter=job.reporter))
     packages = [record for name in PIPELINE for record in builder.build(name)]
     gate = _Gate(job, network, packages, weights)
@@ -69,8 +72,13 @@ def convert_pipeline(job: Job, weights: Checkpoint, packs: Sequence[VoicePack]) 
     return Built(tuple(packages), tuple(legs), audio)
 
 
-def _refer(job: Job, weights: Checkpoint, voice: VoicePack) -> list[Case]:
-    """Upstream's speech: the sample, the sample faster, and its opening for small buckets."""
+def refer(job: Job, weights: Checkpoint, voice: VoicePack) -> list[Case]:
+    """Upstream's speech: the sample, the sample faster, and its opening for small buckets.
+
+    Raises:
+        RecipeError: a bucket is larger than the network takes, or cannot hold any of them.
+    """
+    require_positions(job.recipe, weights)
     recipe, sample = job.recipe, job.recipe.sample
     seed_weight = weights.state["decoder"]["generator.m_source.l_linear.weight"]
     reference, noise = Reference(weights), merged_noise(recipe.noise.seed, seed_weight)
@@ -90,6 +98,8 @@ def _refer(job: Job, weights: Checkpoint, voice: VoicePack) -> list[Case]:
             speech = reference.speak(ids, row, noise=noise, speed=speed)
         own = Utterance(tuple(vocabulary.encode(phonemes)), voice.row(len(phonemes)), speed)
         cases.append(Case(title, own, speech))
+    for bucket in _buckets(job):
+        _fitting(cases, bucket)
     return cases
 
 

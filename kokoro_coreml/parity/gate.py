@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from kokoro_coreml.parity.metrics import (
 from kokoro_coreml.parity.modules import Eager
 from kokoro_coreml.parity.pipeline_measures import worst_snr_db
 from kokoro_coreml.parity.reference import ReferenceSpeech
-from kokoro_coreml.recipe import Thresholds
+from kokoro_coreml.recipe import Recipe, Thresholds
 from kokoro_coreml.stages.types import Stage
 from kokoro_coreml.synthesis import Spoken, Utterance, speak
 
@@ -36,6 +36,17 @@ LEVEL_DB = 0.1
 
 UNMOVED_DB = 60.0
 """Two runs closer than this were not told apart by what differs in their inputs."""
+
+USUAL = Thresholds(
+    module_snr_db=90.0,
+    bucket_snr_db=90.0,
+    rewrite_snr_db=70.0,
+    audio_snr_db=35.0,
+    log_spectral_distance_db=0.3,
+    half_rewrite_snr_db=50.0,
+)
+"""What the recipes of this project ask for, or less. A recipe for another network may need other
+numbers, but not unseen; `verify` judges by its own whatever a recipe says."""
 
 AT_MOST = (
     "unmoved_by_phases_db",
@@ -181,6 +192,13 @@ def compressed_against_upstream(name: str, spoken: Spoken, forced: Spoken, case:
         }
     wanted = (*metrics, "log_spectral_distance_db", "level_difference_db")
     return leg(name, metrics, {m: b for m, b, _, _ in COMPRESSED if m in wanted})
+
+
+def looser_than_usual(recipe: Recipe) -> str:
+    """Bounds of a recipe that let more pass than `USUAL`, each beside it; empty if none does."""
+    usual, asked = asdict(USUAL), asdict(recipe.parity)
+    loose = [key for key, bound in usual.items() if not _holds(key, asked, bound)]
+    return ", ".join(f"{key} {asked[key]:g} instead of {usual[key]:g}" for key in loose)
 
 
 def summarise(legs: list[LegRecord], *, runtime: str) -> ParityRecord:

@@ -12,9 +12,15 @@ import pytest
 from kokoro_coreml.errors import ParityError
 from kokoro_coreml.manifest import LegRecord
 from kokoro_coreml.parity import gate
-from kokoro_coreml.parity.gate import Case, leg, package_against_upstream, summarise
+from kokoro_coreml.parity.gate import (
+    Case,
+    leg,
+    looser_than_usual,
+    package_against_upstream,
+    summarise,
+)
 from kokoro_coreml.parity.reference import ReferenceSpeech
-from kokoro_coreml.recipe import Thresholds
+from kokoro_coreml.recipe import Thresholds, load_recipe, recipe_names
 from kokoro_coreml.synthesis import Spoken, Utterance
 
 THRESHOLDS = Thresholds(
@@ -155,3 +161,25 @@ def test_a_leg_that_was_not_run_is_not_a_pass() -> None:
 def test_nothing_compared_is_a_failure() -> None:
     with pytest.raises(ParityError, match="nothing was compared"):
         summarise([], runtime="executor")
+
+
+def test_no_recipe_of_this_project_lets_more_pass_than_is_usual() -> None:
+    assert {name: looser_than_usual(load_recipe(name)) for name in recipe_names()} == dict.fromkeys(
+        recipe_names(), ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "loose", "strict"),
+    [("audio_snr_db", 34.9, 60.0), ("log_spectral_distance_db", 0.31, 0.1)],
+)
+def test_a_bound_that_lets_more_pass_is_told(key: str, loose: float, strict: float) -> None:
+    recipe = load_recipe("kokoro-82m")
+
+    def told(bound: float) -> str:
+        asked = dataclasses.replace(recipe.parity, **{key: bound})
+        return looser_than_usual(dataclasses.replace(recipe, parity=asked))
+
+    usual = getattr(gate.USUAL, key)
+    assert told(loose) == f"{key} {loose:g} instead of {usual:g}"
+    assert told(strict) == told(usual) == ""
