@@ -15,6 +15,7 @@ from kokoro_coreml.errors import ParityError
 from kokoro_coreml.parity import verification
 from kokoro_coreml.parity.request import EVERY_LEG
 from kokoro_coreml.parity.results import load_report
+from kokoro_coreml.parity.summary import summary
 from kokoro_coreml.recipe import Bucket
 from kokoro_coreml.synthesis import shapes_of
 from tests.support.tiny_bundle import PACKAGE, tiny_thresholds
@@ -105,7 +106,7 @@ def test_verify_passes_and_writes_its_reports(bench, loose, tmp_path, capsys):
     assert captured.out == ""
     assert "passed: bundle, suite tiny, declared" in captured.err
     report = load_report(tmp_path / "parity.json")
-    assert report.verdict == "passed"
+    assert report.verdict == "passed", summary(report)
     assert {leg.name for leg in report.legs if leg.verdict == "waived"} == {
         name for name in EVERY_LEG if name not in (*SHORT, "range")
     }

@@ -26,6 +26,7 @@ from kokoro_coreml.parity.reference import Reference, ReferenceSpeech
 from kokoro_coreml.parity.request import EVERY_LEG, Request
 from kokoro_coreml.parity.stages import TAPS, stage_snr_db
 from kokoro_coreml.parity.suite import suite_voices_folder
+from kokoro_coreml.parity.summary import summary
 from kokoro_coreml.parity.thresholds import LEGS
 from kokoro_coreml.parity.verification import verify
 from kokoro_coreml.recipe import Bucket, Recipe, load_recipe
@@ -215,7 +216,7 @@ def test_speech_recognition_returns_the_words_of_the_sample(
 
 def test_verify_passes_in_float32_by_every_leg(result: ConversionResult) -> None:
     report = verify(Request(result.bundle, precision="float32")).report
-    assert report.verdict == "passed"
+    assert report.verdict == "passed", summary(report)
     assert {leg.name: leg.verdict for leg in report.legs} == {
         **dict.fromkeys(("inputs = upstream", *LEGS), "passed"),
         "coreml = upstream": "not run",
@@ -233,7 +234,7 @@ def test_verify_reports_declared_precision(result: ConversionResult) -> None:
     kept = ("inputs = upstream", "package = upstream")
     waive = tuple(name for name in EVERY_LEG if name not in kept)
     report = verify(Request(result.bundle, precision="declared", waive=waive)).report
-    assert report.verdict == "passed"
+    assert report.verdict == "passed", summary(report)
     assert report.precision == "declared"
     (leg,) = [leg for leg in report.legs if leg.name == "package = upstream"]
     assert "nothing is declared in half precision" in str(leg.detail)

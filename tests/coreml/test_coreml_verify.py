@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kokoro_coreml.parity.request import EVERY_LEG, Request
+from kokoro_coreml.parity.summary import summary
 from kokoro_coreml.parity.verification import verify
 from tests.support.tiny_bundle import tiny_thresholds
 
@@ -26,7 +27,7 @@ def on_a_mac(bench):
 
 def test_every_compute_unit_is_judged_timed_and_planned(bench, mac_children):
     report = on_a_mac(bench)
-    assert report.verdict == "passed"
+    assert report.verdict == "passed", summary(report)
     assert report.compute_units == UNITS
     names = [f"{case} on {unit}" for unit in UNITS for case in ("hello", "quick")]
     assert [case.name for case in report.cases] == names

@@ -11,6 +11,7 @@ from kokoro_coreml.parity.difference import Question, compare
 from kokoro_coreml.parity.pipelines import declares_half
 from kokoro_coreml.parity.request import RANGE
 from kokoro_coreml.parity.results import Report
+from kokoro_coreml.parity.summary import summary
 from kokoro_coreml.recipe import FRAME_STAGES, PIPELINE, TOKEN_STAGES
 from tests.coreml.conftest import behave, fake_mac, mac_children  # noqa: F401
 from tests.support.tiny_bundle import (
@@ -55,7 +56,7 @@ def input_name(operation, key):
 def test_the_sound_pipeline_passes_every_leg(pipeline):
     report = pipeline.verify(pipeline.bundle)
     assert failed(report) == set()
-    assert report.verdict == "passed"
+    assert report.verdict == "passed", summary(report)
     assert report.suspects == ()
     sizes = {**dict.fromkeys(TOKEN_STAGES, PIPELINE_TOKENS)}
     sizes |= dict.fromkeys(FRAME_STAGES, PIPELINE_FRAMES)
@@ -73,7 +74,7 @@ def test_the_sound_pipeline_passes_every_leg(pipeline):
 
 def test_declared_precision_is_shown_beside_float32(pipeline):
     report = pipeline.verify(pipeline.bundle, "package = upstream", precision="declared")
-    assert report.verdict == "passed"
+    assert report.verdict == "passed", summary(report)
     for case in report.cases:
         metrics = case.metrics
         assert metrics["float32_snr_db"] > 10
@@ -191,7 +192,7 @@ def test_durations_that_differ_are_counted_and_the_audio_is_compared_anyway(pipe
 def test_every_stage_runs_on_core_ml_on_its_own_units(pipeline, mac_children):  # noqa: F811
     legs = ("inputs = upstream", "coreml = upstream")
     report = pipeline.verify(pipeline.bundle, *legs, runtime="coreml")
-    assert report.verdict == "passed"
+    assert report.verdict == "passed", summary(report)
     assert [case.name for case in report.cases] == ["hello on CPU_AND_NE", "quick on CPU_AND_NE"]
     units = {t.package.removesuffix(".mlpackage"): t.compute_units for t in report.timings}
     moved = {"Decoder", "Generator"}

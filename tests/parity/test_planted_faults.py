@@ -14,6 +14,7 @@ from kokoro_coreml.modules.masks import Valid
 from kokoro_coreml.parity import verification
 from kokoro_coreml.parity.request import EVERY_LEG, Request
 from kokoro_coreml.parity.results import Report
+from kokoro_coreml.parity.summary import summary
 from kokoro_coreml.parity.verification import verify
 from kokoro_coreml.voices import VoicePack
 from tests.support.tiny_bundle import (
@@ -38,7 +39,7 @@ def suspect(report: Report, leg: str):
 
 def test_the_sound_bundle_passes_every_leg(bench):
     report = bench.verify(bench.bundle)
-    assert report.verdict == "passed"
+    assert report.verdict == "passed", summary(report)
     assert failed(report) == set()
     assert report.suspects == ()
     assert len(report.cases) == 2
