@@ -24,8 +24,8 @@ _OUTSTANDING = 1e3
 _SAMPLED = 4096
 
 HALF_STEP = 2.0**-25
-"""Half the distance between the smallest numbers of half precision: all there is of a mean that
-ought to be 0, as that of centred values, and no fault of the operation."""
+"""Half the distance between the smallest numbers of half precision. It is all there is of a value
+that ought to be 0, as the mean of centred values and its multiples, and no operation's fault."""
 
 Named = Iterator[tuple[str, Tensor]]
 """Values by package name, in an order close to the program's."""
@@ -47,7 +47,7 @@ class _Beside:
         self, operation: Operation, results: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...] | None:
         replaced = [
-            self._compare(name, value, _resolution(operation, spec) if self.forced else 0.0)
+            self._compare(name, value, _resolution(spec) if self.forced else 0.0)
             for (name, spec), value in zip(operation.outputs, results, strict=True)
         ]
         return tuple(replaced) if self.forced else None
@@ -76,10 +76,9 @@ class _Beside:
         return self.waiting.pop(name)
 
 
-def _resolution(operation: Operation, spec: object) -> float:
-    """Differences up to this are none, for a mean declared as `spec`; for all else there are."""
-    half = isinstance(spec, TensorSpec) and spec.dtype == "fp16"
-    return HALF_STEP if half and operation.type == "reduce_mean" else 0.0
+def _resolution(spec: object) -> float:
+    """Differences up to this are none, for a value declared as `spec`."""
+    return HALF_STEP if isinstance(spec, TensorSpec) and spec.dtype == "fp16" else 0.0
 
 
 def tensor_snr_db(*, reference: Tensor, candidate: Tensor, resolution: float = 0.0) -> float:
