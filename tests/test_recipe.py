@@ -53,7 +53,7 @@ def test_complete_has_its_shape_and_pins_the_weights():
     assert recipe.checkpoint.source == "hexgrad/Kokoro-82M"
     assert recipe.checkpoint.sha256["kokoro-v1_0.pth"].startswith("496dba11")
     assert recipe.checkpoint.fallback == "packaged"
-    assert recipe.parity.audio_snr_db == 35.0
+    assert recipe.parity.audio_snr_db == 30.0
 
 
 def test_a_recipe_is_found_by_path(tmp_path):

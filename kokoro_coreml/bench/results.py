@@ -189,7 +189,7 @@ class Utterances:
     precision: Text
     """Numeric mode of the executor."""
     order: tuple[Text, ...]
-    """Of the runners within a round; round follows round."""
+    """Of the runners within the first round; each further round begins with the next of them."""
     runners: tuple[RunnerResult, ...]
     ratios: tuple[Ratio, ...]
 

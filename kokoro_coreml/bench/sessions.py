@@ -22,7 +22,6 @@ from kokoro_coreml.errors import PhonemeError
 from kokoro_coreml.executor import Program
 from kokoro_coreml.manifest import Manifest, read_manifest
 from kokoro_coreml.memory import peak_memory
-from kokoro_coreml.modules.source import HARMONICS
 from kokoro_coreml.parity.reference import Reference
 from kokoro_coreml.parity.weights import weights_of
 from kokoro_coreml.progress import SILENT
@@ -161,18 +160,11 @@ class _UpstreamVoice:
     def __init__(self, bundle: Path, checkpoint: str | None) -> None:
         record = read_manifest(bundle).checkpoint
         self._reference = Reference(weights_of(record, checkpoint, SILENT))
-        self._generator = torch.Generator()
 
     def __call__(self, line: Line) -> int:
-        """Noise is drawn as upstream draws it, by torch, so that it costs what it costs there."""
-        speech = self._reference.speak(
-            list(line.ids), line.ref_s, noise=self._noise, speed=line.speed
-        )
+        """Nothing is injected here, which would cost time at every call of torch."""
+        speech = self._reference.speak(list(line.ids), line.ref_s, noise=None, speed=line.speed)
         return len(speech.audio)
-
-    def _noise(self, samples: int) -> torch.Tensor:
-        # a generator of its own: the reference refuses draws from torch's
-        return torch.randn(1, samples, HARMONICS, generator=self._generator)
 
 
 class _OnnxVoice:

@@ -70,11 +70,6 @@ class Turn:
     peak_bytes: int | None = None
     function_loads: Mapping[Place, float] = field(default_factory=dict)
 
-    @property
-    def able(self) -> bool:
-        """Whether it still takes part."""
-        return self.remote is not None and self.failure is None
-
     def ask(self, method: str, *arguments: Any, doing: str) -> Any:
         """Call its session; a failure ends its part, but not that of the others."""
         if self.remote is None or self.failure is not None:
@@ -100,7 +95,7 @@ def in_turns(
     fails is left out from there on.
 
     Args:
-        runners: in the order of a round.
+        runners: in the order of the first round; each further one begins with the next of them.
         lines: to say.
         repeat: rounds that count.
         reporter: told of every round.
@@ -113,8 +108,9 @@ def in_turns(
         left = _first(turns, lines, reporter)
         for number in range(1, repeat + 1):
             with reporter.step(f"round {number} of {repeat}", len(left)) as one:
+                first = (number - 1) % len(turns)
                 for line in left:
-                    _round(turns, line)
+                    _round(turns[first:] + turns[:first], line)
                     one(1)
         for turn in turns:
             turn.peak_bytes = turn.ask("peak_bytes", doing="reading its memory")

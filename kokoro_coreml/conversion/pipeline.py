@@ -224,6 +224,6 @@ def _fitting(cases: Sequence[Case], bucket: Bucket) -> Case:
         if len(case.utterance.ids) <= bucket.tokens and frames <= bucket.frames:
             return case
     raise RecipeError(
-        f"no part of the sample fits {bucket} (tokens x frames), so that it could not be checked; "
-        "enlarge the bucket or choose a sample with a shorter first word"
+        f"{bucket} (tokens x frames) holds neither the sample nor its opening of up to "
+        f"{OPENING_TOKENS} phonemes, so that it could not be checked; enlarge the bucket"
     )

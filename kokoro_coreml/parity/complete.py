@@ -155,10 +155,10 @@ class CompleteCut:
         ):
             began = time.perf_counter()
             exact = self._hear(trial, modules.exact_bucket(trial))
-            steady = self._hear(trial, modules.exact_bucket(trial, multiple=modules.STEADY))
             padded = modules.hear(stage, trial.utterance)
-            config = run.checkpoint.config
-            found = modules.padded_against_exact(run.judge, config, trial, exact, steady, padded)
+            short, long = (self._hear(trial, b) for b in modules.steady_buckets(trial))
+            config, steady = run.checkpoint.config, (short, long)
+            found = modules.padded_against_exact(run.judge, config, trial, exact, padded, steady)
             run.add(found, began)
 
     def _traced(self, stage: Stage, trial: Trial, eager: Spoken) -> TracedGraph:

@@ -41,7 +41,7 @@ USUAL = Thresholds(
     module_snr_db=90.0,
     bucket_snr_db=90.0,
     rewrite_snr_db=70.0,
-    audio_snr_db=35.0,
+    audio_snr_db=30.0,
     log_spectral_distance_db=0.3,
     half_rewrite_snr_db=50.0,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -139,19 +139,21 @@ class Reference:
                     raise ParityError(f"upstream's KModel did not load {part}.{key}")
 
     def speak(
-        self, input_ids: list[int], ref_s: np.ndarray, *, noise: Noise, speed: float = 1.0
+        self, input_ids: list[int], ref_s: np.ndarray, *, noise: Noise | None, speed: float = 1.0
     ) -> ReferenceSpeech:
         """Run upstream at the exact length.
 
         Args:
             input_ids: with the zero token in front and behind.
             ref_s: float32 [1, 2 * style_dim].
-            noise: unit noise [1, samples, 9], the seed to make it from, or what makes it.
+            noise: unit noise [1, samples, 9], the seed to make it from, or what makes it; None lets
+                upstream draw its own.
             speed: 1 is the voice's own pace.
         """
         ids = torch.tensor([input_ids], dtype=torch.long)
         row = torch.from_numpy(np.array(ref_s, dtype=np.float32)).to(self.dtype)
-        with torch.inference_mode(), InjectedNoise(noise), _default_dtype(self.dtype):
+        given = nullcontext() if noise is None else InjectedNoise(noise)
+        with torch.inference_mode(), given, _default_dtype(self.dtype):
             audio, durations = self.model.forward_with_tokens(ids, row, speed)
         samples = audio.to(torch.float32).numpy().reshape(-1)
         return ReferenceSpeech(samples, durations.numpy().reshape(-1))

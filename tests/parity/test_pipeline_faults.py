@@ -18,6 +18,7 @@ from tests.support.tiny_bundle import (
     PIPELINE_FRAMES,
     PIPELINE_TOKENS,
     PipelineBench,
+    own_constant,
 )
 
 pytestmark = pytest.mark.slow
@@ -43,10 +44,6 @@ def located(report: Report, stage: str) -> bool:
 
 def of_type(operations, kind):
     return [o for o in operations if o.type == kind]
-
-
-def by_name(operations, name):
-    return next(o for o in operations for out in o.outputs if out.name == name)
 
 
 def input_name(operation, key):
@@ -109,8 +106,7 @@ def test_a_constant_of_the_decoder(pipeline):
     def scale(operations):
         """The slope of its activations."""
         slope = of_type(operations, "leaky_relu")[0]
-        const = by_name(operations, input_name(slope, "alpha"))
-        value = const.attributes["val"].immediateValue.tensor
+        value = own_constant(operations, slope, "alpha").immediateValue.tensor
         if value.floats.values:
             value.floats.values[0] = 0.5
         else:
@@ -154,13 +150,13 @@ def test_the_wrong_half_of_the_voice_in_prosody(pipeline):
         """Timbre where prosody belongs."""
         for part in of_type(operations, "slice_by_index"):
             if input_name(part, "x") == "ref_s":
-                const = by_name(operations, input_name(part, "begin"))
-                const.attributes["val"].immediateValue.tensor.ints.values[1] = 0
-                end = by_name(operations, input_name(part, "end"))
-                end.attributes["val"].immediateValue.tensor.ints.values[1] = 128
+                begin = own_constant(operations, part, "begin").immediateValue
+                begin.tensor.ints.values[1] = 0
+                end = own_constant(operations, part, "end").immediateValue
+                end.tensor.ints.values[1] = 128
                 if "end_mask" in part.inputs:
-                    mask = by_name(operations, input_name(part, "end_mask"))
-                    mask.attributes["val"].immediateValue.tensor.bools.values[1] = False
+                    mask = own_constant(operations, part, "end_mask").immediateValue
+                    mask.tensor.bools.values[1] = False
 
     report = pipeline.planted("Prosody", swap)
     assert {"package = rewrite", "package = upstream"} <= failed(report)
@@ -174,8 +170,7 @@ def test_durations_that_differ_are_counted_and_the_audio_is_compared_anyway(pipe
     def slower(operations):
         """At least two frames per token."""
         for clip in of_type(operations, "clip"):
-            const = by_name(operations, input_name(clip, "alpha"))
-            values = const.attributes["val"].immediateValue.tensor.floats.values
+            values = own_constant(operations, clip, "alpha").immediateValue.tensor.floats.values
             if values and values[0] == 1.0:
                 values[0] = 4.0
 

@@ -185,9 +185,19 @@ def of_type(model: Any, kind: str) -> list[Any]:
 
 
 def constant(model: Any, operation: Any, key: str) -> Any:
-    """The `Value` of the constant bound to an operation's parameter."""
-    name = operation.inputs[key].arguments[0].name
-    return named(model, name).attributes["val"]
+    """The `Value` of the constant bound to an operation's parameter, as `own_constant` gives it."""
+    return own_constant(operations(model), operation, key)
+
+
+def own_constant(operations: Any, operation: Any, key: str) -> Any:
+    """The `Value` of a copy of the constant bound to a parameter, which no other operation uses."""
+    bound = operation.inputs[key].arguments[0]
+    at, found = next((i, o) for i, o in enumerate(operations) if o.outputs[0].name == bound.name)
+    copy = type(found)()
+    copy.CopyFrom(found)
+    copy.outputs[0].name = bound.name = f"{bound.name}_{key}_of_{operation.outputs[0].name}"
+    operations.insert(at, copy)
+    return operations[at].attributes["val"]
 
 
 def edit_weight(model: Any, weights: Path, name: str, change: Callable[[Any], Any]) -> None:
