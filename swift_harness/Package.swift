@@ -44,6 +44,9 @@ let tests: [Target] = [
     .target(
         name: "SynthesisSupport", dependencies: ["KokoroRecordings"],
         path: "Tests/SynthesisSupport", swiftSettings: strict),
+    .target(
+        name: "CoreMLSupport", dependencies: coreMLBehind(["KokoroCoreML", "SynthesisSupport"]),
+        path: "Tests/CoreMLSupport", swiftSettings: strict),
     .testTarget(
         name: "KokoroBundleTests", dependencies: ["KokoroBundle"], swiftSettings: strict),
     .testTarget(
@@ -56,14 +59,17 @@ let tests: [Target] = [
         swiftSettings: strict),
     .testTarget(
         name: "KokoroCoreMLTests",
-        dependencies: coreMLBehind(["KokoroCoreML", "SynthesisSupport"]), swiftSettings: strict),
+        dependencies: coreMLBehind(["KokoroCoreML", "CoreMLSupport", "SynthesisSupport"]),
+        swiftSettings: strict),
     .testTarget(
         name: "KokoroSayModelTests",
         dependencies: ["KokoroSayModel", "SynthesisSupport", "GoldenSupport"],
         swiftSettings: strict),
     .testTarget(
         name: "KokoroHarnessKitTests",
-        dependencies: coreMLBehind(["KokoroHarnessKit", "GoldenSupport", "SynthesisSupport"]),
+        dependencies: coreMLBehind([
+            "KokoroHarnessKit", "CoreMLSupport", "GoldenSupport", "SynthesisSupport",
+        ]),
         swiftSettings: strict),
 ]
 

@@ -13,7 +13,7 @@ from kokoro_coreml.bundle import seal
 from kokoro_coreml.cli import main
 from kokoro_coreml.errors import BundleError, PackageError, ParityError, PhonemeError, VoiceError
 from kokoro_coreml.executor import Program
-from kokoro_coreml.manifest import BucketRecord, VoiceRecord
+from kokoro_coreml.manifest import BucketRecord, VoiceRecord, read_manifest
 from kokoro_coreml.resources import data_file
 from kokoro_coreml.synthesis import Observer, Synthesizer, timestamps, write_speech
 from kokoro_coreml.voices import load_voice
@@ -141,6 +141,7 @@ def test_voice_and_speed_reach_the_network_and_the_samples_voice_is_the_default(
     assert np.array_equal(network.styles[0][0], row)
     assert np.array_equal(network.styles[1][0], row * 2)
     assert [float(speed[0]) for _, speed in network.styles] == [1.0, 1.5]
+    assert synthesizer.say("abs", voice="").voice == "af_heart"
 
 
 def test_an_unknown_voice_backend_or_speed_is_refused(bundle, network):
@@ -152,6 +153,18 @@ def test_an_unknown_voice_backend_or_speed_is_refused(bundle, network):
         with pytest.raises(ValueError, match="speed"):
             Synthesizer(bundle).say("a", speed=speed)
     assert network.calls == []
+
+
+@pytest.mark.parametrize("shape", [(255, 512), (1020, 128), (510, 128), (300, 256)])
+def test_a_voice_of_another_shape_than_the_configurations_is_refused(bundle, network, shape):
+    rows, columns = shape
+    (bundle / "voices/other.bin").write_bytes(np.zeros(shape, dtype="<f4").tobytes())
+    manifest = read_manifest(bundle)
+    other, voice = manifest.voices
+    changed = dataclasses.replace(other, rows=rows, columns=columns)
+    seal(bundle, dataclasses.replace(manifest, voices=(changed, voice)))
+    with pytest.raises(VoiceError, match=r"voice other: expected shape \[510, 1, 256\]"):
+        Synthesizer(bundle).say("a", voice="other")
 
 
 def test_a_changed_bundle_is_not_spoken_with(bundle, network):

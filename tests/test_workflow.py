@@ -88,6 +88,8 @@ def test_linux_runs_what_this_projects_ci_runs(workflow):
     assert linux["runs-on"].startswith("ubuntu-")
     assert commands(linux) == [[".ci/run"]]
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert step(linux, "Python and Swift")["env"] == {"KOKORO_SWIFT": "debian"}
+    assert "KOKORO_SWIFT" in (ROOT / "swift_harness/linux/run").read_text(encoding="utf-8")
 
 
 def test_every_command_of_ours_exists_with_its_options(mac):
@@ -115,13 +117,56 @@ def test_core_ml_is_judged_on_every_choice_of_compute_units(mac):
         )
 
 
-def test_what_the_harness_measures_is_merged(mac):
-    (loop,) = [words for words in commands(mac) if words[:2] == ["for", "units"]]
-    assert tuple(loop[3:]) == UNITS
-    merge = next(call for call in of(mac, "kokoro-coreml") if "--merge" in call)
-    merged = [merge[i + 1] for i, word in enumerate(merge) if word == "--merge"]
-    assert merged == [f"{mac['env']['REPORT']}/harness.{units}.json" for units in UNITS]
-    assert mac["env"]["RECORDINGS"] in merge
+def step(job, name):
+    (found,) = [step for step in job["steps"] if step.get("name") == name]
+    return found
+
+
+@pytest.mark.parametrize("measured", [UNITS, UNITS[1:3], ()], ids=["all", "two", "none"])
+def test_what_the_harness_measured_is_merged_and_nothing_else(mac, tmp_path, measured):
+    judge = tmp_path / ".venv" / "bin" / "kokoro-coreml"
+    judge.parent.mkdir(parents=True)
+    judge.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    judge.chmod(0o755)
+    report = tmp_path / mac["env"]["REPORT"]
+    report.mkdir(parents=True)
+    for units in measured:
+        (report / f"harness.{units}.json").touch()
+    script = step(mac, "Judge what the harness measured")["run"]
+    found = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | mac["env"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not measured:
+        assert found.returncode == 1
+        assert "wrote no result" in found.stderr
+        return
+    words = found.stdout.splitlines()
+    merged = [words[i + 1] for i, word in enumerate(words) if word == "--merge"]
+    assert merged == [f"{mac['env']['REPORT']}/harness.{units}.json" for units in measured]
+    assert words[:4] == ["verify", mac["env"]["PIPELINE"], "--recordings", mac["env"]["RECORDINGS"]]
+
+
+def test_the_harness_runs_on_every_choice_of_compute_units(mac):
+    loops = [words for words in commands(mac) if words[:2] == ["for", "units"]]
+    assert [tuple(loop[3:]) for loop in loops] == [UNITS, UNITS]
+
+
+def test_a_failure_of_one_measurement_keeps_no_other_from_being_made(mac):
+    """Only what a step works on has to be there."""
+    needed = {
+        step["name"]: set(re.findall(r"steps\.(\w+)\.", step.get("if", "")))
+        for step in mac["steps"]
+        if "name" in step
+    }
+    assert needed["Build the harness"] == set()
+    measured = "The harness beside the recordings, a run for each choice of compute units"
+    for name in (measured, "Judge what the harness measured"):
+        assert needed[name] == {"harness", "goldens"}
 
 
 def test_the_harness_has_the_commands_and_options_that_are_asked_for(mac):
@@ -164,7 +209,7 @@ def test_steps_wait_for_the_steps_that_they_name(mac):
     for step in mac["steps"]:
         assert set(re.findall(r"steps\.(\w+)\.", step.get("if", ""))) <= known, step["name"]
         known |= {step["id"]} if "id" in step else set()
-    assert known == {"bundle", "goldens", "swift", "harness", "measured"}
+    assert known == {"bundle", "goldens", "harness"}
 
 
 # this project's own CI

@@ -8,6 +8,7 @@ public struct BundleFolder: Sendable {
     public let manifest: Manifest
     /// The phonemes its network knows.
     public let vocabulary: Vocabulary
+    private let voiceShape: VoiceShape
 
     /// Opens a bundle.
     ///
@@ -15,13 +16,15 @@ public struct BundleFolder: Sendable {
     ///   - url: its folder.
     ///   - verifying: whether every file is compared with the manifest, which reads all of them.
     /// - Throws: `KokoroError.bundle` if it is no bundle or not what was written,
-    ///   `KokoroError.checkpoint` if its vocabulary cannot be read.
+    ///   `KokoroError.checkpoint` if its vocabulary or its voices' shape cannot be read.
     public init(_ url: URL, verifying: Bool = true) throws {
         self.url = url
         manifest = try verifying ? BundleFiles.verify(bundle: url) : Manifest(bundle: url)
+        let configuration = try Self.content(of: manifest.vocabulary, in: url)
         vocabulary = try Vocabulary(
-            configuration: Self.content(of: manifest.vocabulary, in: url),
-            maxPhonemes: manifest.maxPhonemes, document: manifest.vocabulary)
+            configuration: configuration, maxPhonemes: manifest.maxPhonemes,
+            document: manifest.vocabulary)
+        voiceShape = try VoiceShape(configuration: configuration, document: manifest.vocabulary)
     }
 
     /// Names of the voices; the first is the default, the one that spoke the sample.
@@ -33,13 +36,15 @@ public struct BundleFolder: Sendable {
 
     /// A voice of the bundle, or a blend of several.
     ///
-    /// - Parameter specification: a name out of `voices`, or what `VoiceBlend` reads; nil is the
-    ///   default voice.
+    /// - Parameter specification: a name out of `voices`, or what `VoiceBlend` reads; nil or an
+    ///   empty text is the default voice.
     /// - Returns: its styles.
-    /// - Throws: `KokoroError.voice` if there is no such voice or the blend cannot be parsed,
-    ///   `KokoroError.bundle` if its file is not what the manifest says.
+    /// - Throws: `KokoroError.voice` if there is no such voice, the blend cannot be parsed, or the
+    ///   voice has another shape than the network takes; `KokoroError.bundle` if its file is not
+    ///   what the manifest says.
     public func voice(_ specification: String? = nil) throws -> VoicePack {
-        guard let wanted = specification ?? voices.first else {
+        let named = specification.flatMap { $0.isEmpty ? nil : $0 }
+        guard let wanted = named ?? voices.first else {
             throw KokoroError.voice("the bundle has no voices; convert it again with one")
         }
         if let record = record(of: wanted) { return try pack(record) }
@@ -67,6 +72,11 @@ public struct BundleFolder: Sendable {
             throw KokoroError.bundle(
                 "'\(record.file)' must be \(expected) bytes of float32 [\(record.rows), "
                     + "\(record.columns)], found \(data.count) bytes of \(record.type.rawValue)")
+        }
+        guard record.rows == voiceShape.rows, record.columns == voiceShape.columns else {
+            throw KokoroError.voice(
+                "voice \(record.name): expected shape [\(voiceShape.rows), "
+                    + "\(voiceShape.columns)], found [\(record.rows), \(record.columns)]")
         }
         return try VoicePack(
             name: record.name, bytes: data, rows: record.rows, columns: record.columns)

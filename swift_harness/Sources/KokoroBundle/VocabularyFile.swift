@@ -29,9 +29,9 @@ extension Vocabulary {
     /// - Returns: ids by name.
     /// - Throws: `KokoroError.checkpoint` likewise.
     public static func table(configuration: Data, document: String) throws -> ExactTable<Int32> {
-        let fields = try object(configuration, document)
-        guard case .object(let vocab) = fields["vocab"] else {
-            let found = (fields["vocab"] ?? .null).shown()
+        let fields = try ConfigurationFields(configuration, document)
+        guard case .object(let vocab) = fields.table["vocab"] else {
+            let found = (fields.table["vocab"] ?? .null).shown()
             throw KokoroError.checkpoint(
                 "\(document): expected an object under 'vocab', found \(found)")
         }
@@ -41,7 +41,7 @@ extension Vocabulary {
                 "\(document): 'vocab' must map phonemes to ids >= 0; wrong: "
                     + "[\(bad.prefix(5).joined(separator: ", "))]")
         }
-        let tokens = try numberOfTokens(fields, document)
+        let tokens = try fields.number("n_token")
         var ids = ExactTable<Int32>()
         for (name, value) in vocab.entries {
             guard case .integer(let digits) = value, let id = Int32(digits), id < tokens else {
@@ -53,37 +53,8 @@ extension Vocabulary {
         return ids
     }
 
-    private static func object(
-        _ configuration: Data, _ document: String
-    ) throws -> ExactTable<JSONValue> {
-        let value: JSONValue
-        do {
-            value = try JSONValue(parsing: configuration)
-        } catch {
-            throw KokoroError.checkpoint(
-                "\(document): not valid JSON (\(error.localizedDescription))")
-        }
-        guard case .object(let fields) = value else {
-            throw KokoroError.checkpoint(
-                "\(document): expected a JSON object, found \(value.shown())")
-        }
-        return fields
-    }
-
     private static func isTokenID(_ value: JSONValue) -> Bool {
         guard case .integer(let digits) = value else { return false }
         return !digits.hasPrefix("-")
-    }
-
-    private static func numberOfTokens(
-        _ fields: ExactTable<JSONValue>, _ document: String
-    ) throws -> Int {
-        guard case .integer(let digits) = fields["n_token"], let number = Int(digits), number > 0
-        else {
-            let found = (fields["n_token"] ?? .null).shown()
-            throw KokoroError.checkpoint(
-                "\(document): n_token must be a whole number above 0, found \(found)")
-        }
-        return number
     }
 }

@@ -8,6 +8,8 @@ public struct WaveFile: Sendable, Equatable {
     /// A file counts its bytes in 32 bits.
     private static let mostSamples = (1 << 31) - 64
     private static let bytesPerSample = 2
+    /// A file counts its bytes per second in 32 bits too.
+    private static let sampleRates = 1...Int(UInt32.max) / bytesPerSample
 
     /// The bytes of the file.
     public let data: Data
@@ -22,7 +24,8 @@ public struct WaveFile: Sendable, Equatable {
     ///   - samples: 1.0 being full scale; what lies outside [-1, 1] is clipped.
     ///   - sampleRate: Hz.
     /// - Throws: `KokoroError.parity` if the audio is empty, or holds NaN or infinity;
-    ///   `KokoroError.bundle` if it is longer than 2^31 - 64 samples.
+    ///   `KokoroError.bundle` if it is longer than 2^31 - 64 samples; `KokoroError.argument` if
+    ///   the sample rate is not within 1 and 2^31 - 1.
     public init(samples: [Float], sampleRate: Int) throws {
         guard !samples.isEmpty else {
             throw KokoroError.parity("audio must be [N] with N > 0, found shape [0]")
@@ -32,6 +35,9 @@ public struct WaveFile: Sendable, Equatable {
             throw KokoroError.parity(
                 "audio holds \(bad) samples that are NaN or infinite, the first at \(first); "
                     + "nothing was written")
+        }
+        guard Self.sampleRates.contains(sampleRate) else {
+            throw KokoroError.argument("a WAV file cannot have a sample rate of \(sampleRate) Hz")
         }
         guard samples.count <= Self.mostSamples else {
             throw KokoroError.bundle(

@@ -3,12 +3,24 @@
     import Foundation
     import KokoroBundle
 
+    /// A `.mlmodelc`.
+    struct CompiledModel: Sendable, Equatable {
+        let url: URL
+        /// Whether it lies in the cache, and not where somebody put it.
+        let isKept: Bool
+        /// How often it was compiled anew.
+        let renewals: Int
+
+        var exists: Bool { FileManager.default.fileExists(atPath: url.path) }
+    }
+
     /// The `.mlmodelc` of each package, compiled once for all who ask at the same time.
     actor CompiledModels {
         private let bundle: BundleFolder
         private let precompiled: URL
         private let cache: URL
-        private var tasks: [String: Task<URL, any Error>] = [:]
+        private var tasks: [String: Task<CompiledModel, any Error>] = [:]
+        private var renewals: [String: Int] = [:]
 
         init(bundle: BundleFolder, precompiled: URL, cache: URL) {
             self.bundle = bundle
@@ -16,11 +28,17 @@
             self.cache = cache
         }
 
-        /// The compiled package.
+        /// The compiled package; made again where the system has removed it.
         ///
         /// - Throws: `KokoroError.package` if it cannot be compiled or kept; another call tries
         ///   again then.
-        func url(of package: Manifest.Package) async throws -> URL {
+        func model(of package: Manifest.Package) async throws -> CompiledModel {
+            if let task = tasks[package.file] {
+                let known = await task.result
+                if case .success(let model) = known, !model.exists, tasks[package.file] == task {
+                    tasks[package.file] = nil
+                }
+            }
             let task = tasks[package.file] ?? Task { try await find(package) }
             tasks[package.file] = task
             do {
@@ -31,18 +49,41 @@
             }
         }
 
-        private func find(_ package: Manifest.Package) async throws -> URL {
+        /// The package compiled anew, since what the cache holds cannot be loaded. That is done
+        /// once for all who find it so.
+        ///
+        /// - Returns: nil if it was not compiled here, or was compiled anew before.
+        /// - Throws: as `model(of:)`.
+        func renewed(
+            _ damaged: CompiledModel, of package: Manifest.Package
+        ) async throws -> CompiledModel? {
+            guard damaged.isKept, damaged.renewals == 0 else { return nil }
+            if let task = tasks[package.file] {
+                let known = await task.result
+                if case .success(damaged) = known, tasks[package.file] == task {
+                    try? FileManager.default.removeItem(at: damaged.url)
+                    tasks[package.file] = nil
+                    renewals[package.file] = 1
+                }
+            }
+            return try await model(of: package)
+        }
+
+        private func find(_ package: Manifest.Package) async throws -> CompiledModel {
             let name = Self.compiledName(package.file)
-            let given = precompiled.appendingPathComponent(name)
-            if FileManager.default.fileExists(atPath: given.path) { return given }
+            let given = CompiledModel(
+                url: precompiled.appendingPathComponent(name), isKept: false, renewals: 0)
+            if given.exists { return given }
             let folder = cache.appendingPathComponent(Self.digest(package, bundle.manifest))
-            let kept = folder.appendingPathComponent((name as NSString).lastPathComponent)
-            if FileManager.default.fileExists(atPath: kept.path) { return kept }
-            return try await compile(package.file, to: kept)
+            let kept = CompiledModel(
+                url: folder.appendingPathComponent((name as NSString).lastPathComponent),
+                isKept: true, renewals: renewals[package.file] ?? 0)
+            if !kept.exists { try await compile(package.file, to: kept.url) }
+            return kept
         }
 
         /// Compiles beside the final place and moves it when it is whole.
-        private func compile(_ file: String, to kept: URL) async throws -> URL {
+        private func compile(_ file: String, to kept: URL) async throws {
             let made: URL
             do {
                 made = try await MLModel.compileModel(at: bundle.url.appendingPathComponent(file))
@@ -54,7 +95,6 @@
             } catch {
                 throw failure(error, at: "keeping '\(file)' compiled in '\(kept.path)'")
             }
-            return kept
         }
 
         private static func keep(_ made: URL, as kept: URL) throws {

@@ -13,24 +13,28 @@
         let place: PackagedFunction
         private let model: MLModel
 
-        /// Loads the function.
+        /// Takes a loaded function.
         ///
-        /// - Throws: `KokoroError.package`.
-        init(
-            place: PackagedFunction, compiled: URL, computeUnits: Manifest.ComputeUnits
-        ) async throws {
-            let configuration = MLModelConfiguration()
-            configuration.computeUnits = computeUnits.coreML
-            if let name = place.functionName { try configuration.choose(name, of: place.package) }
+        /// - Throws: `KokoroError.package` if it is not what the manifest says.
+        init(place: PackagedFunction, model: MLModel) throws {
             self.place = place
-            do {
-                model = try await MLModel.load(contentsOf: compiled, configuration: configuration)
-            } catch {
-                throw failure(error, at: "loading \(place.title) from '\(compiled.path)'")
-            }
+            self.model = model
             let description = model.modelDescription
             try place.check(description.inputDescriptionsByName, place.function.inputs, "input")
             try place.check(description.outputDescriptionsByName, place.function.outputs, "output")
+        }
+
+        /// Loads a function out of a compiled package.
+        ///
+        /// - Throws: `KokoroError.package` if Core ML cannot.
+        static func load(
+            _ place: PackagedFunction, from compiled: URL, _ configuration: MLModelConfiguration
+        ) async throws -> MLModel {
+            do {
+                return try await MLModel.load(contentsOf: compiled, configuration: configuration)
+            } catch {
+                throw failure(error, at: "loading \(place.title) from '\(compiled.path)'")
+            }
         }
 
         func predict(_ inputs: [String: Tensor]) async throws -> [String: Tensor] {
@@ -113,11 +117,22 @@
     }
 
     extension MLModelConfiguration {
+        /// How a function is loaded, and its plan.
+        ///
+        /// - Throws: `KokoroError.package` where the package has several functions and Core ML, or
+        ///   what this was built with (before Xcode 16), knows none.
+        package convenience init(
+            for place: PackagedFunction, computeUnits: Manifest.ComputeUnits
+        ) throws {
+            self.init()
+            self.computeUnits = computeUnits.coreML
+            if let name = place.functionName { try choose(name, of: place.package) }
+        }
+
         /// Asks for a function of a package.
         ///
-        /// - Throws: `KokoroError.package` where Core ML, or what this was built with (before
-        ///   Xcode 16), knows no functions.
-        fileprivate func choose(_ function: String, of package: Manifest.Package) throws {
+        /// - Throws: as the initializer.
+        private func choose(_ function: String, of package: Manifest.Package) throws {
             #if compiler(>=6)
                 if #available(macOS 15, iOS 18, tvOS 18, watchOS 11, visionOS 2, *) {
                     functionName = function

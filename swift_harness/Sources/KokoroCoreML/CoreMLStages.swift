@@ -48,25 +48,62 @@
         /// - Returns: the `.mlmodelc`.
         /// - Throws: `KokoroError.package` if Core ML refuses it, or it cannot be kept.
         public func compiled(_ package: Manifest.Package) async throws -> URL {
-            try await models.url(of: package)
+            try await models.model(of: package).url
         }
 
-        /// Loads a function, compiling its package if need be.
+        /// Loads a function, compiling its package if need be, and once more if what the cache
+        /// holds of it cannot be loaded.
         ///
         /// - Parameter place: one of the bundle's manifest.
         /// - Returns: what runs it.
         /// - Throws: `KokoroError.package` if Core ML refuses it, the system is too old for
         ///   packages of several functions, or the model is not what the manifest says.
         public func runner(for place: PackagedFunction) async throws -> any FunctionRunner {
-            let url = try await models.url(of: place.package)
-            return try await CoreMLRunner(
-                place: place, compiled: url, computeUnits: computeUnits(place.package))
+            try await CoreMLRunner(place: place, model: model(of: place))
+        }
+
+        private func model(of place: PackagedFunction) async throws -> MLModel {
+            let configuration = try MLModelConfiguration(
+                for: place, computeUnits: computeUnits(place.package))
+            let compiled = try await models.model(of: place.package)
+            do {
+                return try await CoreMLRunner.load(place, from: compiled.url, configuration)
+            } catch let error as KokoroError {
+                guard let again = try await models.renewed(compiled, of: place.package) else {
+                    throw error
+                }
+                return try await CoreMLRunner.load(place, from: again.url, configuration)
+            }
         }
     }
 
     extension KokoroSynthesizer {
+        /// Opens a bundle as the initializer does, but away from the actor that calls: comparing
+        /// the files with the manifest reads all of them, which an app's main actor had to wait
+        /// for.
+        ///
+        /// - Parameters:
+        ///   - url: folder of the bundle.
+        ///   - verifying: whether every file is compared with the manifest.
+        ///   - computeUnits: what each package may run on; by itself what the manifest says.
+        ///   - cache: folder for what is compiled; nil is one in the user's caches.
+        ///   - memory: how many functions stay loaded.
+        ///   - onStage: told of every stage that has run.
+        /// - Returns: what speaks; nothing is compiled or loaded yet.
+        /// - Throws: as the initializer.
+        public static func open(
+            bundle url: URL, verifying: Bool = true,
+            computeUnits: @escaping CoreMLStages.ComputeUnits = { $0.computeUnits },
+            cache: URL? = nil, memory: MemoryPolicy = .keepAll, onStage: StageObserver? = nil
+        ) async throws -> KokoroSynthesizer {
+            try KokoroSynthesizer(
+                bundle: url, verifying: verifying, computeUnits: computeUnits, cache: cache,
+                memory: memory, onStage: onStage)
+        }
+
         /// Opens a bundle and speaks with Core ML. Nothing is compiled or loaded yet; `prewarm`
-        /// does, or the first speech.
+        /// does, or the first speech. Who calls waits until the files were compared with the
+        /// manifest; `open` does not block the main actor.
         ///
         /// - Parameters:
         ///   - url: folder of the bundle.

@@ -33,13 +33,17 @@ struct BenchCommand: HarnessCommand {
         let bundle = try HarnessCommands.bundle(arguments)
         let lines = try Self.lines(arguments, bundle)
         let runtime = try HarnessCommands.needed(runtime, "bench")
+        HarnessCommands.tellDevices(runtime, choices, bundle.manifest, console)
         var devices: [JSONValue] = []
-        let cache = try ScratchFolder()
         for choice in choices {
+            // what was compiled for another choice would not be compiled again
+            let cache = try ScratchFolder()
             let unit = BenchUnit(
                 bundle: bundle, choice: choice, lines: lines, rounds: rounds, console: console)
             devices.append(
                 await unit.json(runtime.packages(of: bundle, on: choice, cache: cache.url)))
+            // the folder goes with its last use
+            withExtendedLifetime(cache) {}
         }
         if let file = arguments.url("--json") {
             let report = Self.report(devices, rounds: rounds)

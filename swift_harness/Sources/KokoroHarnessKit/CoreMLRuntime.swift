@@ -5,6 +5,11 @@
 
     /// Core ML of this system.
     struct CoreMLRuntime: DeviceRuntime {
+        var devices: [String] {
+            let available = Set(MLComputeDevice.allComputeDevices.compactMap(\.planName))
+            return DevicePlan.devices.filter(available.contains)
+        }
+
         func packages(
             of bundle: BundleFolder, on choice: UnitChoice, cache: URL?
         ) -> any DevicePackages {
@@ -48,10 +53,11 @@
 
         /// The plan of a compiled package's function.
         func plan(of compiled: URL) async throws -> DevicePlan {
+            let configuration = try MLModelConfiguration(for: place, computeUnits: units)
             let plan: MLComputePlan
             do {
                 plan = try await MLComputePlan.load(
-                    contentsOf: compiled, configuration: configuration())
+                    contentsOf: compiled, configuration: configuration)
             } catch {
                 throw KokoroError.package(
                     "Core ML failed at planning \(title) on \(units.rawValue): "
@@ -67,17 +73,6 @@
             return try described(plan, function.block.operations)
         }
 
-        private func configuration() -> MLModelConfiguration {
-            let configuration = MLModelConfiguration()
-            configuration.computeUnits = Self.computeUnits(units)
-            if place.package.functions.count > 1,
-                #available(macOS 15, iOS 18, tvOS 18, watchOS 11, visionOS 2, *)
-            {
-                configuration.functionName = place.function.name
-            }
-            return configuration
-        }
-
         private func described(
             _ plan: MLComputePlan, _ operations: [MLModelStructure.Program.Operation]
         ) throws -> DevicePlan {
@@ -86,11 +81,11 @@
                 let (opset, name) = Self.names(found.operation.operatorName)
                 if name == "const" || name.hasPrefix("constexpr_") { return nil }
                 let usage = plan.deviceUsage(for: found.operation)
-                let supported = Set((usage?.supported ?? []).compactMap(Self.name))
+                let supported = Set((usage?.supported ?? []).compactMap(\.planName))
                 return DevicePlan.Operation(
                     position: position, name: name, opset: opset,
                     outputs: found.operation.outputs.map(\.name), inside: found.inside,
-                    device: (usage?.preferred).flatMap(Self.name),
+                    device: (usage?.preferred).flatMap(\.planName),
                     supported: DevicePlan.devices.filter(supported.contains),
                     cost: plan.estimatedCost(of: found.operation)?.weight)
             }
@@ -98,10 +93,9 @@
                 throw KokoroError.package(
                     "Core ML names no device for any of the \(kept.count) operations of \(title)")
             }
-            let available = Set(MLComputeDevice.allComputeDevices.compactMap(Self.name))
             return DevicePlan(
                 operations: kept, constants: all.count - kept.count,
-                available: DevicePlan.devices.filter(available.contains))
+                available: CoreMLRuntime().devices)
         }
 
         private typealias Found = (operation: MLModelStructure.Program.Operation, inside: String?)
@@ -124,23 +118,16 @@
             guard let point = full.lastIndex(of: ".") else { return (nil, full) }
             return (String(full[..<point]), String(full[full.index(after: point)...]))
         }
+    }
 
-        /// nil for a kind of device that the format does not know.
-        private static func name(_ device: MLComputeDevice) -> String? {
-            switch device {
+    extension MLComputeDevice {
+        /// Its name in plans; nil for a kind of device that the format does not know.
+        fileprivate var planName: String? {
+            switch self {
             case .cpu: return "CPU"
             case .gpu: return "GPU"
             case .neuralEngine: return "NeuralEngine"
             default: return nil
-            }
-        }
-
-        private static func computeUnits(_ units: Manifest.ComputeUnits) -> MLComputeUnits {
-            switch units {
-            case .all: return .all
-            case .cpuOnly: return .cpuOnly
-            case .cpuAndGPU: return .cpuAndGPU
-            case .cpuAndNeuralEngine: return .cpuAndNeuralEngine
             }
         }
     }

@@ -4,6 +4,9 @@ import KokoroSynthesis
 
 /// What runs a bundle's packages on a device: Core ML, where it exists.
 public protocol DeviceRuntime: Sendable {
+    /// Processors that there are: some of `CPU`, `GPU` and `NeuralEngine`.
+    var devices: [String] { get }
+
     /// The packages of a bundle, opened one by one.
     ///
     /// - Parameters:

@@ -107,6 +107,22 @@ enum HarnessCommands {
         return runtime
     }
 
+    /// Says which processors there are, and which that are asked for there are not: Core ML says
+    /// nothing when it takes another.
+    static func tellDevices(
+        _ runtime: any DeviceRuntime, _ choices: [UnitChoice], _ manifest: Manifest,
+        _ console: Console
+    ) {
+        console.message("Core ML has here: \(runtime.devices.joined(separator: ", "))")
+        for choice in choices {
+            for device in choice.devices(for: manifest) where !runtime.devices.contains(device) {
+                console.message(
+                    "\(choice.name) asks for \(device), which Core ML does not have here: another "
+                        + "processor takes its place")
+            }
+        }
+    }
+
     /// Writes a text file, whole or not at all.
     ///
     /// - Throws: `KokoroError.bundle` if it cannot be written.

@@ -27,6 +27,7 @@ struct PlanCommand: HarnessCommand {
         let bundle = try HarnessCommands.bundle(arguments)
         let places = try Self.places(of: bundle.manifest, arguments)
         let runtime = try HarnessCommands.needed(runtime, "plan")
+        HarnessCommands.tellDevices(runtime, [choice], bundle.manifest, console)
         let packages = runtime.packages(of: bundle, on: choice, cache: arguments.url("--cache"))
         try Self.makeFolder(out)
         for place in places {

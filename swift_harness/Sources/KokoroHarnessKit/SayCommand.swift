@@ -37,12 +37,17 @@ struct SayCommand: HarnessCommand {
         let speech = try await synthesizer.synthesize(
             phonemes: phonemes, voice: arguments.text("--voice"), speed: speed)
         let seconds = (clock.now - start).inSeconds
-        try WaveFile(samples: speech.samples, sampleRate: speech.sampleRate)
-            .write(to: URL(fileURLWithPath: out), replacing: arguments.has("--force"))
+        let file = try WaveFile(samples: speech.samples, sampleRate: speech.sampleRate)
+        try file.write(to: URL(fileURLWithPath: out), replacing: arguments.has("--force"))
+        if file.clippedSamples > 0 {
+            console.message(
+                "\(file.clippedSamples) of \(speech.samples.count) samples lie above full scale "
+                    + "(peak \(Self.rounded(Double(file.peak)))) and were clipped")
+        }
         console.result(
             "\(out): \(Self.rounded(speech.seconds)) s of speech in \(speech.parts.count) parts, "
                 + "said in \(Self.rounded(seconds)) s, loading included")
     }
 
-    private static func rounded(_ seconds: Double) -> String { String(format: "%.2f", seconds) }
+    private static func rounded(_ number: Double) -> String { String(format: "%.2f", number) }
 }

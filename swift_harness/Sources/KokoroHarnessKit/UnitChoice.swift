@@ -30,6 +30,13 @@ public enum UnitChoice: Sendable, Equatable {
         }
     }
 
+    /// Processors that a bundle's packages ask for by name.
+    func devices(for manifest: Manifest) -> [String] {
+        let asked = manifest.packages.map { units(for: $0) }
+        return (asked.contains(.cpuAndGPU) ? ["GPU"] : [])
+            + (asked.contains(.cpuAndNeuralEngine) ? ["NeuralEngine"] : [])
+    }
+
     /// What a package may run on.
     func units(for package: Manifest.Package) -> Manifest.ComputeUnits {
         switch self {

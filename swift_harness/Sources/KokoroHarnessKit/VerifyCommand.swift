@@ -54,6 +54,9 @@ struct VerifyCommand: HarnessCommand {
             bundle: bundle, recordings: try RecordingFolder(folder), functions: checks,
             runtime: runtime, console: console)
         let units = try choices(arguments, runtime)
+        if let runtime {
+            HarnessCommands.tellDevices(runtime, units, bundle.manifest, console)
+        }
         let found = try await report.measured(on: units, cache: arguments.url("--cache"))
         if let file = arguments.url("--json") { try Self.write(found.json, to: file) }
         try Self.end(problems + found.problems, console)

@@ -49,10 +49,11 @@ struct VerifyUnit {
 
     private func stageMeasures(_ problems: inout [String]) async throws -> [JSONValue] {
         var measured: [JSONValue] = []
+        let loaded = WarmRunners(stages: stages)
         for recording in recordings {
             for (part, runs) in recording.partRuns.enumerated() {
                 for (place, run) in runs.enumerated() {
-                    let (json, problem) = try await measure(run)
+                    let (json, problem) = try await measure(run, loaded)
                     let name = "\(recording.id), part \(part), \(run.package):\(run.function)"
                     if let problem { problems.append("\(name) on \(choice.name): \(problem)") }
                     guard case .object(var table) = json else { continue }
@@ -66,10 +67,12 @@ struct VerifyUnit {
         return measured
     }
 
-    private func measure(_ run: RecordedRun) async throws -> (json: JSONValue, problem: String?) {
+    private func measure(
+        _ run: RecordedRun, _ loaded: WarmRunners
+    ) async throws -> (json: JSONValue, problem: String?) {
         var (snr, seconds, problem): ([String: JSONValue], Double?, String?) = ([:], nil, nil)
         do {
-            let (outputs, lasted) = try await outputs(of: run)
+            let (outputs, lasted) = try await outputs(of: run, loaded)
             seconds = lasted
             snr = try StageComparison.signalToNoiseDB(recorded: run.outputs, outputs: outputs)
                 .mapValues { .double(AudioMetrics.finite($0, .higher)) }
@@ -83,7 +86,9 @@ struct VerifyUnit {
         return (json, problem)
     }
 
-    private func outputs(of run: RecordedRun) async throws -> ([String: Tensor], Double) {
+    private func outputs(
+        of run: RecordedRun, _ loaded: WarmRunners
+    ) async throws -> ([String: Tensor], Double) {
         let unknown = run.inputs.first { !$0.isWhole }
         if let unknown {
             throw KokoroError.package(
@@ -92,8 +97,8 @@ struct VerifyUnit {
         }
         guard let place = bundle.manifest.place(package: run.package, function: run.function)
         else { throw KokoroError.package("the bundle has no \(run.package):\(run.function)") }
-        let runner = try await stages.runner(for: place)
         let inputs = Dictionary(run.inputs.map { ($0.name, $0.tensor) }) { first, _ in first }
+        let runner = try await loaded.runner(for: place, warmedBy: inputs)
         let clock = ContinuousClock()
         let start = clock.now
         let outputs = try await runner.predict(inputs)
@@ -214,6 +219,29 @@ struct VerifyUnit {
             }
         }
         return found
+    }
+}
+
+/// Functions that have run once, so that what is timed is no first run. The last one of each
+/// package is kept, since all buckets at once may need more memory than there is.
+private actor WarmRunners {
+    private let stages: any StageProvider
+    private var kept: [String: any FunctionRunner] = [:]
+
+    init(stages: any StageProvider) { self.stages = stages }
+
+    /// The runner of a function, which has run on these inputs if it is new.
+    ///
+    /// - Throws: `KokoroError.package` if it cannot be loaded or run.
+    func runner(
+        for place: PackagedFunction, warmedBy inputs: [String: Tensor]
+    ) async throws -> any FunctionRunner {
+        if let known = kept[place.package.file], known.place == place { return known }
+        kept[place.package.file] = nil
+        let runner = try await stages.runner(for: place)
+        _ = try await runner.predict(inputs)
+        kept[place.package.file] = runner
+        return runner
     }
 }
 

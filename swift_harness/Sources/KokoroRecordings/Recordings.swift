@@ -17,15 +17,21 @@ public final class Recordings: Sendable {
     ///   - url: folder with an `index.json`.
     ///   - voices: folder with the voice packs `NAME.bin` of the recorded voices.
     /// - Throws: `KokoroError.bundle` if something is missing, differs from its digest, or cannot
-    ///   be read.
+    ///   be read, or there is no temporary folder; `.checkpoint` if the recorded configuration
+    ///   cannot be read.
     public init(folder url: URL, voices: URL) throws {
         folder = try RecordingFolder(url)
         place = try TemporaryPlace()
-        for (name, data) in folder.bundleFiles {
-            try data.write(to: place.url.appendingPathComponent(name))
+        do {
+            for (name, data) in folder.bundleFiles {
+                try data.write(to: place.url.appendingPathComponent(name))
+            }
+            try FileManager.default.createSymbolicLink(
+                at: place.url.appendingPathComponent("voices"), withDestinationURL: voices)
+        } catch {
+            throw KokoroError.bundle(
+                "cannot write '\(place.url.path)': \(error.localizedDescription)")
         }
-        try FileManager.default.createSymbolicLink(
-            at: place.url.appendingPathComponent("voices"), withDestinationURL: voices)
         bundle = try BundleFolder(place.url, verifying: false)
     }
 }
@@ -41,7 +47,11 @@ final class TemporaryPlace: Sendable {
         "recorded-\(UUID().uuidString)")
 
     init() throws {
-        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+        do {
+            try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+        } catch {
+            throw KokoroError.bundle("no temporary folder: \(error.localizedDescription)")
+        }
     }
 
     deinit { remove() }

@@ -92,9 +92,9 @@ public struct AudioMetrics: Sendable, Equatable {
             abs(Levels.differenceDB(reference: reference, candidate: candidate, using: math)),
             pitch.errorHz, pitch.grossErrorsPercent, pitch.voicingErrorsPercent,
             try Levels.openingErrorDB(
-                reference: reference, candidate: candidate, sampleRate: sampleRate),
+                reference: reference, candidate: candidate, sampleRate: sampleRate, using: math),
             try Levels.tailErrorDB(
-                reference: reference, candidate: candidate, sampleRate: sampleRate),
+                reference: reference, candidate: candidate, sampleRate: sampleRate, using: math),
         ]
     }
 }

@@ -62,8 +62,16 @@ public enum Levels {
     public static func openingErrorDB(
         reference: [Float], candidate: [Float], sampleRate: Int
     ) throws -> Double {
+        try openingErrorDB(
+            reference: reference, candidate: candidate, sampleRate: sampleRate,
+            using: FastMath.self)
+    }
+
+    package static func openingErrorDB(
+        reference: [Float], candidate: [Float], sampleRate: Int, using math: any VectorMath.Type
+    ) throws -> Double {
         let error = try differences(reference, candidate)
-        return errorDB(error.prefix(edge(of: reference, sampleRate)), reference)
+        return errorDB(error.prefix(edge(of: reference, sampleRate)), reference, math)
     }
 
     /// The same of the last 50 ms.
@@ -77,8 +85,16 @@ public enum Levels {
     public static func tailErrorDB(
         reference: [Float], candidate: [Float], sampleRate: Int
     ) throws -> Double {
+        try tailErrorDB(
+            reference: reference, candidate: candidate, sampleRate: sampleRate,
+            using: FastMath.self)
+    }
+
+    package static func tailErrorDB(
+        reference: [Float], candidate: [Float], sampleRate: Int, using math: any VectorMath.Type
+    ) throws -> Double {
         let error = try differences(reference, candidate)
-        return errorDB(error.suffix(edge(of: reference, sampleRate)), reference)
+        return errorDB(error.suffix(edge(of: reference, sampleRate)), reference, math)
     }
 
     /// Tokens whose durations differ; all of them where their numbers differ.
@@ -113,8 +129,10 @@ public enum Levels {
         return min(reference.count, Int(samples))
     }
 
-    private static func errorDB(_ error: ArraySlice<Double>, _ reference: [Float]) -> Double {
-        let noise = FastMath.sumOfSquares(Array(error)) / Double(error.count)
-        return -ratioDB(signal: meanSquare(reference, FastMath.self), noise: noise)
+    private static func errorDB(
+        _ error: ArraySlice<Double>, _ reference: [Float], _ math: any VectorMath.Type
+    ) -> Double {
+        let noise = math.sumOfSquares(Array(error)) / Double(error.count)
+        return -ratioDB(signal: meanSquare(reference, math), noise: noise)
     }
 }

@@ -32,6 +32,8 @@ struct CompleteSpeaker: Speaker {
         }
     }
 
+    func unload() {}
+
     func prewarm(tokens: [Int]?, frames: [Int]?) async throws {
         let tokens = try chosen(tokens, of: buckets.shapes.map(\.tokens), "tokens")
         let frames = try chosen(frames, of: buckets.shapes.map(\.frames), "frames")

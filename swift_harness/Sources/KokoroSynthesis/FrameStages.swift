@@ -1,10 +1,13 @@
+// In the shapes F is the frame bucket, M the longest text in tokens, R the rows that time is folded
+// in; the numbers are Kokoro-82M's. What holds is the manifest.
+
 /// What `Prosody` takes.
 public struct ProsodyInput: StageInput {
-    /// From `Duration`.
+    /// From `Duration`: float32 [1, M, 640].
     public let encodedText: Tensor
-    /// From `Duration`.
+    /// From `Duration`: float32 [1, 512, M].
     public let text: Tensor
-    /// From `Duration`.
+    /// From `Duration`: frames per token, int32 [1, M].
     public let durations: Tensor
     /// One row of a voice, float32 [1, 256].
     public let style: Tensor
@@ -55,17 +58,17 @@ public struct ProsodyOutput: StageOutput {
 
 /// What `Decoder` takes.
 public struct DecoderInput: StageInput {
-    /// From `Prosody`.
+    /// From `Prosody`: float16 [1, 512, 1, F].
     public let aligned: Tensor
-    /// From `Prosody`.
+    /// From `Prosody`: float16 [1, 2, 1, F].
     public let curves: Tensor
-    /// From `Prosody`.
+    /// From `Prosody`: float16 [1, 2, 1, 1].
     public let levels: Tensor
-    /// From `Prosody`.
+    /// From `Prosody`: float16 [1, 1, 1, F].
     public let frameMask: Tensor
-    /// From `Duration`.
+    /// From `Duration`: float16 [1, 9482, 1, 1].
     public let scale: Tensor
-    /// From `Duration`.
+    /// From `Duration`: float16 [1, 9482, 1, 1].
     public let shift: Tensor
 
     /// Arrays of the shapes and types above.
@@ -110,7 +113,7 @@ public struct DecoderOutput: StageOutput {
 
 /// What `Source` takes.
 public struct SourceInput: StageInput {
-    /// From `Prosody`.
+    /// From `Prosody`: Hz, float32 [1, 2 F].
     public let pitch: Tensor
     /// Frames of speech, int32 [1]: the sum of the durations.
     public let frames: Tensor
@@ -140,17 +143,17 @@ public struct SourceInput: StageInput {
 
 /// What `Source` gives.
 public struct SourceOutput: StageOutput {
-    /// Magnitude and phase (radians) of the source in rows, float16.
+    /// Magnitude and phase (radians) of the source in rows, float16 [1, 22, R, 16320].
     public let harmonics: Tensor
-    /// 1 for speech at the first rate, float16.
+    /// 1 for speech at the first rate, float16 [1, 1, R, 2720].
     public let valid1: Tensor
-    /// The same without the rows' neighbours.
+    /// The same without the rows' neighbours, of the same shape.
     public let own1: Tensor
     /// Width of a row over the number of values, float16 [1, 1, 1, 1].
     public let share1: Tensor
-    /// 1 for speech at the second rate, float16.
+    /// 1 for speech at the second rate, float16 [1, 1, R, 16320].
     public let valid2: Tensor
-    /// The same without the rows' neighbours.
+    /// The same without the rows' neighbours, of the same shape.
     public let own2: Tensor
     /// Width of a row over the number of values, float16 [1, 1, 1, 1].
     public let share2: Tensor
@@ -171,25 +174,25 @@ public struct SourceOutput: StageOutput {
 
 /// What `Generator` takes.
 public struct GeneratorInput: StageInput {
-    /// From `Decoder`.
+    /// From `Decoder`: float16 [1, 512, R, 272].
     public let features: Tensor
-    /// From `Source`.
+    /// From `Source`: float16 [1, 22, R, 16320].
     public let harmonics: Tensor
-    /// From `Duration`.
+    /// From `Duration`: float16 [1, 9216, 1, 1].
     public let scale: Tensor
-    /// From `Duration`.
+    /// From `Duration`: float16 [1, 9216, 1, 1].
     public let shift: Tensor
-    /// From `Source`.
+    /// From `Source`: float16 [1, 1, R, 2720].
     public let valid1: Tensor
-    /// From `Source`.
+    /// From `Source`: float16 [1, 1, R, 2720].
     public let own1: Tensor
-    /// From `Source`.
+    /// From `Source`: float16 [1, 1, 1, 1].
     public let share1: Tensor
-    /// From `Source`.
+    /// From `Source`: float16 [1, 1, R, 16320].
     public let valid2: Tensor
-    /// From `Source`.
+    /// From `Source`: float16 [1, 1, R, 16320].
     public let own2: Tensor
-    /// From `Source`.
+    /// From `Source`: float16 [1, 1, 1, 1].
     public let share2: Tensor
 
     /// Arrays of the shapes and types above.
@@ -229,7 +232,7 @@ public struct GeneratorInput: StageInput {
 
 /// What `Generator` gives.
 public struct GeneratorOutput: StageOutput {
-    /// In front of the last convolution, in rows, float16.
+    /// In front of the last convolution, in rows, float16 [1, 128, R, 16320].
     public let hidden: Tensor
 
     /// Takes them out of what the stage gave.
@@ -242,7 +245,7 @@ public struct GeneratorOutput: StageOutput {
 
 /// What `Tail` takes.
 public struct TailInput: StageInput {
-    /// From `Generator`.
+    /// From `Generator`: float16 [1, 128, R, 16320].
     public let hidden: Tensor
     /// Frames of speech, int32 [1].
     public let frames: Tensor

@@ -98,10 +98,11 @@ public actor KokoroSynthesizer {
         try await speaker.prewarm(tokens: tokens, frames: frames)
     }
 
-    /// Lets go of every loaded function; what speaks now keeps its own to the end. They are loaded
-    /// again when they are needed.
+    /// Lets go of every loaded function and of the noise; what speaks now keeps its own to the
+    /// end. They are loaded and drawn again when they are needed.
     public func unload() async {
         await cache.unload()
+        await speaker.unload()
     }
 
     private nonisolated func queue(

@@ -6,18 +6,24 @@ import KokoroSignal
 struct PipelineSpeaker: Speaker {
     private let manifest: Manifest
     private let buckets: PipelineBuckets
-    private let noise: NoiseTape
+    let noise: NoiseTape
     private let loader: StageLoader
 
     /// Looks at what the bundle holds.
     ///
-    /// - Throws: `KokoroError.bundle` if it has no whole pipeline, or its noise is drawn in a way
-    ///   that is unknown here.
+    /// - Throws: `KokoroError.bundle` if it has no whole pipeline, its noise is drawn in a way
+    ///   that is unknown here, or its frames have no whole number of samples per position of the
+    ///   pitch.
     init(_ manifest: Manifest, loader: StageLoader) throws {
         guard manifest.noise.algorithm == GaussianNoise.algorithm else {
             throw KokoroError.bundle(
                 "the bundle's noise is \(manifest.noise.algorithm), but this version draws "
                     + "\(GaussianNoise.algorithm); convert it again")
+        }
+        guard manifest.samplesPerFrame % Architecture.pitchPerFrame == 0 else {
+            throw KokoroError.bundle(
+                "frames of \(manifest.samplesPerFrame) samples cannot be: the pitch has "
+                    + "\(Architecture.pitchPerFrame) positions per frame; convert it again")
         }
         self.manifest = manifest
         self.loader = loader
@@ -43,6 +49,8 @@ struct PipelineSpeaker: Speaker {
             samples: Array(audio.prefix(length)), durations: lasting,
             bucket: Bucket(tokens: tokens, frames: frames))
     }
+
+    func unload() async { await noise.forget() }
 
     func prewarm(tokens: [Int]?, frames: [Int]?) async throws {
         let tokens = try chosen(tokens, of: buckets.tokens, "tokens")
@@ -153,6 +161,12 @@ actor NoiseTape {
     private var drawn: [Float] = []
 
     init(seed: UInt64) { noise = GaussianNoise(seed: seed) }
+
+    /// Samples that are held.
+    var count: Int { drawn.count }
+
+    /// Lets go of them; they are drawn again when they are needed.
+    func forget() { drawn = [] }
 
     /// Noise for a bucket, [1, positions, samples per position].
     func tensor(frames: Int, per samplesPerFrame: Int) -> Tensor {

@@ -36,6 +36,9 @@ protocol Speaker: Sendable {
     /// - Throws: `KokoroError.argument` if there is no such bucket, `.package` of a stage;
     ///   `CancellationError`.
     func prewarm(tokens: [Int]?, frames: [Int]?) async throws
+
+    /// Lets go of what it holds besides the functions.
+    func unload() async
 }
 
 /// Numbers of the architecture that no manifest holds.

@@ -18,6 +18,8 @@ public protocol TensorStorage: Sendable {
 
 extension TensorStorage {
     /// Looks at every value of `bytes()`.
+    ///
+    /// - Throws: what `bytes()` throws.
     public func isFinite(_ type: Manifest.ElementType) throws -> Bool {
         try ElementBits.areFinite(bytes(), type)
     }

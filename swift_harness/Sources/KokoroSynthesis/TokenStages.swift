@@ -1,3 +1,6 @@
+// In the shapes T is the token bucket, M the longest text in tokens; the numbers are Kokoro-82M's.
+// What holds is the manifest.
+
 /// What `Encoder` takes.
 public struct EncoderInput: StageInput {
     /// Token ids, float32 [1, 1, 1, T]; a zero in front and behind, then 0.
@@ -35,7 +38,7 @@ public struct EncoderOutput: StageOutput {
 
 /// What `Duration` takes.
 public struct DurationInput: StageInput {
-    /// From `Encoder`.
+    /// From `Encoder`: float32 [1, 512, 1, T].
     public let encoded: Tensor
     /// Token ids, int32 [1, T]; a zero in front and behind, then 0.
     public let inputIDs: Tensor
@@ -77,13 +80,13 @@ public struct DurationOutput: StageOutput {
     public let text: Tensor
     /// Frames per token, int32 [1, M]; 0 behind the tokens.
     public let durations: Tensor
-    /// Gains of the decoder's normalisations, float16.
+    /// Gains of the decoder's normalisations, float16 [1, 9482, 1, 1].
     public let decoderScale: Tensor
-    /// Offsets of the decoder's normalisations, float16.
+    /// Offsets of the decoder's normalisations, float16 [1, 9482, 1, 1].
     public let decoderShift: Tensor
-    /// Gains of the generator's normalisations, float16.
+    /// Gains of the generator's normalisations, float16 [1, 9216, 1, 1].
     public let generatorScale: Tensor
-    /// Offsets of the generator's normalisations, float16.
+    /// Offsets of the generator's normalisations, float16 [1, 9216, 1, 1].
     public let generatorShift: Tensor
 
     /// Takes them out of what the stage gave.

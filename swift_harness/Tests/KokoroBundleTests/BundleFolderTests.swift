@@ -26,6 +26,47 @@ final class BundleFolderTests: XCTestCase {
         XCTAssertEqual(try folder.voice("low").row(phonemeCount: 3), [8, 9, 10, 11])
     }
 
+    func testAnEmptyNameIsTheDefaultVoiceAsInPython() throws {
+        let bundle = try TemporaryBundle()
+        XCTAssertEqual(try BundleFolder(bundle.url).voice("").name, "high")
+        let without = try TemporaryBundle(voices: [])
+        let folder = try BundleFolder(without.url)
+        assertRefused(6, "no voices") { try folder.voice("") }
+    }
+
+    func testAVoiceOfAnotherShapeThanTheNetworkTakesIsRefused() throws {
+        for (rows, columns) in [(4, 3), (2, 6), (6, 2), (1, 12), (12, 1)] {
+            let bundle = try TemporaryBundle()
+            try bundle.change(
+                #""rows": 3, "columns": 4"#, to: #""rows": \#(rows), "columns": \#(columns)"#)
+            let folder = try BundleFolder(bundle.url)
+            for voice in ["low", "low+high"] {
+                assertRefused(
+                    6, "voice low: expected shape [3, 4], found [\(rows), \(columns)]"
+                ) { try folder.voice(voice) }
+            }
+        }
+    }
+
+    func testAConfigurationWithoutTheShapeOfItsVoicesIsRefused() throws {
+        let bundle = try TemporaryBundle()
+        for (text, other, said) in [
+            (#""style_dim": 2"#, #""style_dim": 0"#, "style_dim must be a whole number above 0"),
+            (#""style_dim": 2, "#, "", "style_dim must be a whole number above 0, found None"),
+            (#""style_dim": 2"#, #""style_dim": \#(Int.max)"#, "2 x style_dim"),
+            (#": 5}"#, #": 2}"#, "for 2 tokens"),
+            (#": 5}"#, #": "5"}"#, "plbert.max_position_embeddings must be a whole number"),
+            (#"{"max_position_embeddings": 5}"#, "5", "expected an object under 'plbert'"),
+        ] {
+            let changed = TemporaryBundle.configuration.replacingOccurrences(of: text, with: other)
+            XCTAssertNotEqual(changed, TemporaryBundle.configuration)
+            try bundle.write("config.json", Data(changed.utf8))
+            assertRefused(4, "config.json", said) {
+                try BundleFolder(bundle.url, verifying: false)
+            }
+        }
+    }
+
     func testVoicesOfTheBundleAreBlended() throws {
         let bundle = try TemporaryBundle()
         let blend = try BundleFolder(bundle.url).voice("low*3+high*1")

@@ -8,6 +8,10 @@ final class TemporaryBundle {
         "bundle-\(UUID().uuidString)")
     static let rows = 3
     static let columns = 4
+    static let configuration = """
+        {"style_dim": 2, "plbert": {"max_position_embeddings": 5}, "n_token": 178,
+         "vocab": {"a": 1, "b": 2, "ab": 3, "\\u0303": 17}}
+        """
 
     /// A package and the shapes of its functions.
     struct Package {
@@ -37,8 +41,7 @@ final class TemporaryBundle {
     init(
         _ packages: [Package] = [.complete((16, 40))], voices: [String] = ["low", "high"]
     ) throws {
-        let vocabulary = #"{"n_token": 178, "vocab": {"a": 1, "b": 2, "ab": 3, "\u0303": 17}}"#
-        try write("config.json", Data(vocabulary.utf8))
+        try write("config.json", Data(Self.configuration.utf8))
         for (index, name) in voices.enumerated() {
             let values = (0..<Self.rows * Self.columns).map { Float(100 * index + $0) }
             try write("voices/\(name).bin", LittleEndian.bytes(values))

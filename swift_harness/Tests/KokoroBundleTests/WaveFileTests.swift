@@ -24,6 +24,16 @@ final class WaveFileTests: XCTestCase {
         XCTAssertEqual(Array(file.data[24..<32]), [0x22, 0x56, 0, 0, 0x44, 0xAC, 0, 0])
     }
 
+    func testASampleRateThatNoFileHoldsIsRefused() throws {
+        let most = Int(Int32.max)
+        for rate in [Int.min, -1, 0, most + 1, .max] {
+            assertRefused(2, "a sample rate of \(rate) Hz") {
+                try WaveFile(samples: [0], sampleRate: rate)
+            }
+        }
+        XCTAssertEqual(try WaveFile(samples: [0], sampleRate: most).data[24], 0xFF)
+    }
+
     func testAFileIsReplacedOnlyIfThatIsAskedFor() throws {
         let url = folder.appendingPathComponent("a.wav")
         let first = try WaveFile(samples: [0.5], sampleRate: 24_000)

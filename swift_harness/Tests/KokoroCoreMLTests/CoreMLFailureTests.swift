@@ -1,5 +1,6 @@
 #if KOKORO_CORE_ML_STAND_IN
     import CoreML
+    import CoreMLSupport
     import SynthesisSupport
     import XCTest
 

@@ -1,5 +1,6 @@
 #if KOKORO_CORE_ML_STAND_IN
     import CoreML
+    import CoreMLSupport
     import SynthesisSupport
     import XCTest
 
@@ -45,7 +46,7 @@
         func testABundleIsOpenedByItsPlace() async throws {
             let bundle = try TinyBundle()
             StandInNetwork.register(try bundle.folder())
-            let synthesizer = try KokoroSynthesizer(
+            let synthesizer = try await KokoroSynthesizer.open(
                 bundle: bundle.url, computeUnits: { _ in .cpuAndGPU }, cache: cache.url)
             let speech = try await synthesizer.synthesize(phonemes: "a")
             XCTAssertEqual(speech.durations, [1, 1, 1])
@@ -54,6 +55,10 @@
             XCTAssertThrowsError(try KokoroSynthesizer(bundle: bundle.url)) { error in
                 XCTAssertEqual((error as? KokoroError)?.exitCode, 11)
             }
+            do {
+                _ = try await KokoroSynthesizer.open(bundle: bundle.url)
+                XCTFail("nothing was thrown")
+            } catch { XCTAssertEqual((error as? KokoroError)?.exitCode, 11) }
             _ = try KokoroSynthesizer(bundle: bundle.url, verifying: false)
         }
 
@@ -171,14 +176,77 @@
             let bundle = try TinyBundle()
             StandInNetwork.register(try bundle.folder())
             for change in [false, true] {
-                let listed = try bundle.folder().manifest.files["Tail.mlpackage/Data/model.mlmodel"]
-                let sha256 = try XCTUnwrap(listed).sha256
+                let files = try bundle.folder().manifest.files
+                let sha256 = try XCTUnwrap(
+                    files["Tail.mlpackage/Data/com.apple.CoreML/model.mlmodel"]
+                ).sha256
                 if change { try bundle.change(sha256, to: String(sha256.reversed())) }
                 let folder = try bundle.folder()
                 let package = try XCTUnwrap(folder.manifest.packages.last)
                 _ = try await CoreMLStages(bundle: folder, cache: cache.url).compiled(package)
             }
             XCTAssertEqual(compiled(), ["Tail", "Tail"])
+        }
+
+        func testAPackageWhoseCompiledFormVanishesIsCompiledAnew() async throws {
+            let bundle = try TinyBundle()
+            let folder = try bundle.folder()
+            StandInNetwork.register(folder)
+            let stages = CoreMLStages(bundle: folder, cache: cache.url)
+            for size in [12, 24] {
+                let place = try XCTUnwrap(folder.manifest.pipelineFunction(.tail, size: size))
+                try await stages.runner(for: place).prewarm()
+                cache.remove()
+            }
+            XCTAssertEqual(compiled(), ["Tail", "Tail"])
+        }
+
+        func testADamagedCompiledPackageIsCompiledAnewForAllWhoFindItSo() async throws {
+            let bundle = try TinyBundle()
+            let folder = try bundle.folder()
+            StandInNetwork.register(folder)
+            let package = try XCTUnwrap(folder.manifest.packages.last)
+            let kept = try await CoreMLStages(bundle: folder, cache: cache.url).compiled(package)
+            try FileManager.default.removeItem(at: kept.appendingPathComponent("stand-in"))
+            let stages = CoreMLStages(bundle: folder, cache: cache.url)
+            let places = try [12, 24].map { size in
+                try XCTUnwrap(folder.manifest.pipelineFunction(.tail, size: size))
+            }
+            async let one = stages.runner(for: places[0])
+            async let two = stages.runner(for: places[1])
+            for runner in try await [one, two] { try await runner.prewarm() }
+            XCTAssertEqual(compiled(), ["Tail", "Tail"])
+            XCTAssertEqual(loaded().count, 2)
+        }
+
+        func testAPackageThatCannotBeLoadedIsCompiledAnewOnce() async throws {
+            let bundle = try TinyBundle()
+            let folder = try bundle.folder()
+            let stages = CoreMLStages(bundle: folder, cache: cache.url)
+            let place = try XCTUnwrap(folder.manifest.pipelineFunction(.tail, size: 12))
+            for _ in 0..<3 {
+                do {
+                    _ = try await stages.runner(for: place)
+                    XCTFail("nothing was thrown")
+                } catch { XCTAssert("\(error)".contains("no model is registered"), "\(error)") }
+            }
+            XCTAssertEqual(compiled(), ["Tail", "Tail"])
+        }
+
+        func testWhatSomebodyCompiledBeforehandIsNeverRemoved() async throws {
+            let bundle = try TinyBundle()
+            let folder = try bundle.folder()
+            StandInNetwork.register(folder)
+            let beside = bundle.url.appendingPathComponent("Tail.mlmodelc")
+            try FileManager.default.createDirectory(at: beside, withIntermediateDirectories: true)
+            let stages = CoreMLStages(bundle: folder, cache: cache.url)
+            let place = try XCTUnwrap(folder.manifest.pipelineFunction(.tail, size: 12))
+            do {
+                _ = try await stages.runner(for: place)
+                XCTFail("nothing was thrown")
+            } catch { XCTAssert("\(error)".contains("is no compiled model"), "\(error)") }
+            XCTAssert(FileManager.default.fileExists(atPath: beside.path))
+            XCTAssertEqual(compiled(), [])
         }
 
         func testWhatWasCompiledBeforehandIsTaken() async throws {

@@ -1,5 +1,6 @@
 #if canImport(CoreML)
     import CoreML
+    import CoreMLSupport
     import XCTest
 
     @testable import KokoroCoreML

@@ -9,7 +9,7 @@
         func play(_ samples: [Float], at start: Double) {}
         // begin
         let folder = Bundle.main.url(forResource: "kokoro-82m", withExtension: nil)!
-        let kokoro = try KokoroSynthesizer(bundle: folder)
+        let kokoro = try await KokoroSynthesizer.open(bundle: folder)
         // without it the first speech waits until Core ML has compiled and loaded
         try await kokoro.prewarm(tokens: [64], frames: [256])
         let speech = try await kokoro.synthesize(phonemes: "həlˈO wˈɜɹld.", voice: "af_heart")

@@ -16,9 +16,21 @@ final class HarnessTests: XCTestCase {
         let messages: String
     }
 
+    private static var system: String {
+        #if os(Linux)
+            return "Linux"
+        #else
+            return "macOS"
+        #endif
+    }
+
     private let scratch = try? ScratchFolder()
 
     static func run(_ words: String..., runtime: (any DeviceRuntime)? = nil) async -> Run {
+        await run(words, runtime: runtime)
+    }
+
+    static func run(_ words: [String], runtime: (any DeviceRuntime)? = nil) async -> Run {
         let (results, messages) = (Lines(), Lines())
         let console = Console(result: results.add, message: messages.add)
         let code = await Harness(runtime: runtime, console: console).main(words)
@@ -67,23 +79,24 @@ final class HarnessTests: XCTestCase {
     }
 
     func testWhatNeedsCoreMLSaysSo() async throws {
-        let bundle = try TinyBundle().url.path
+        let tiny = try TinyBundle()
+        let (bundle, goldens) = (tiny.url.path, CommittedGoldens.url.path)
         let out = try place("out")
-        for run in [
-            await Self.run("say", bundle, "--phonemes", "a", "--out", out, "--unchecked"),
-            await Self.run("bench", bundle, "--phonemes", "a", "--unchecked"),
-            await Self.run("plan", bundle, "--out", out, "--unchecked"),
-            await Self.run(
-                "verify", bundle, "--goldens", CommittedGoldens.url.path, "--runtime", "coreml",
-                "--unchecked"),
-            await Self.run(
-                "verify", bundle, "--goldens", CommittedGoldens.url.path, "--compute-units", "ALL",
-                "--unchecked"),
-        ] where run.code != 11 {
-            XCTAssertEqual(run.code, 9, run.messages)
-            XCTAssert(run.messages.contains("run it on a Mac"), run.messages)
+        let commands = [
+            ["say", bundle, "--phonemes", "a", "--out", out],
+            ["bench", bundle, "--phonemes", "a", "--json", out],
+            ["plan", bundle, "--out", out],
+            ["verify", bundle, "--goldens", goldens, "--json", out, "--runtime", "coreml"],
+            ["verify", bundle, "--goldens", goldens, "--json", out, "--compute-units", "ALL"],
+        ]
+        for command in commands {
+            let run = await Self.run(command)
+            XCTAssertEqual(run.code, 9, "\(command): \(run.messages)")
+            XCTAssert(run.messages.contains("run it on a Mac"), "\(command): \(run.messages)")
         }
-        XCTAssertFalse(FileManager.default.fileExists(atPath: out))
+        withExtendedLifetime(tiny) {
+            XCTAssertFalse(FileManager.default.fileExists(atPath: out))
+        }
     }
 
     func testRecordedStagesAreSaidAgainAndReported() async throws {
@@ -94,7 +107,7 @@ final class HarnessTests: XCTestCase {
         XCTAssertEqual(run.code, 0, run.messages)
         let json = try JSONValue(parsing: Data(contentsOf: URL(fileURLWithPath: file)))
         XCTAssertEqual(json["runtime"], .string("recorded"))
-        XCTAssertEqual(json["machine"]?["system"], .string("Linux"))
+        XCTAssertEqual(json["machine"]?["system"], .string(Self.system))
         guard case .array(let units) = json["units"], case .array(let cases) = units[0]["cases"]
         else { return XCTFail("no cases") }
         XCTAssertEqual(cases.count, try Self.recordings.get().all.count)
@@ -109,10 +122,11 @@ final class HarnessTests: XCTestCase {
     }
 
     func testRecordingsOfAnotherBundleAndChangedOnesAreRefused() async throws {
+        let tiny = try TinyBundle()
         let other = await Self.run(
-            "verify", try TinyBundle().url.path, "--goldens", Recordings.committed.path,
-            "--unchecked")
-        XCTAssertEqual(other.code, 11)
+            "verify", tiny.url.path, "--goldens", Recordings.committed.path, "--unchecked")
+        withExtendedLifetime(tiny) { XCTAssertEqual(other.code, 11) }
+        XCTAssert(other.messages.contains("are of another bundle"), other.messages)
         let copy = URL(fileURLWithPath: try place("copy"))
         try FileManager.default.copyItem(at: Recordings.committed, to: copy)
         let file = copy.appendingPathComponent("short.json")
@@ -134,6 +148,9 @@ final class HarnessTests: XCTestCase {
         // the committed recordings hold digests where stages are to be fed
         XCTAssertEqual(run.code, 10)
         XCTAssert(run.messages.contains("by its digest alone"), run.messages)
+        for said in ["Core ML has here: CPU\n", "CPU_AND_NE asks for NeuralEngine, which"] {
+            XCTAssert(run.messages.contains(said), run.messages)
+        }
         let json = try JSONValue(parsing: Data(contentsOf: URL(fileURLWithPath: file)))
         XCTAssertEqual(json["runtime"], .string("coreml"))
         guard case .array(let units) = json["units"], case .array(let stages) = units[0]["stages"],
@@ -159,6 +176,7 @@ final class Lines: @unchecked Sendable {
 
 /// A device that gives what was recorded.
 struct PlaybackRuntime: DeviceRuntime {
+    let devices = ["CPU"]
     let recordings: [Recording]
 
     func packages(

@@ -47,7 +47,11 @@ public final class TinyBundle: Sendable {
 
     init(packages: [TinyPackage]) throws {
         let vocabulary = TinyNetwork.vocabulary.map { #""\#($0)": \#($1)"# }.sorted()
-        let configuration = #"{"n_token": 178, "vocab": {\#(vocabulary.joined(separator: ", "))}}"#
+        let configuration = """
+            {"style_dim": \(Self.styleColumns / 2), "n_token": 178,
+             "plbert": {"max_position_embeddings": \(Self.maxPhonemes + 2)},
+             "vocab": {\(vocabulary.joined(separator: ", "))}}
+            """
         try write("config.json", Data(configuration.utf8))
         for (index, name) in ["first", "second"].enumerated() {
             let values = (0..<Self.maxPhonemes * Self.styleColumns).map {
@@ -56,7 +60,8 @@ public final class TinyBundle: Sendable {
             try write("voices/\(name).bin", LittleEndian.bytes(values))
         }
         for package in packages {
-            try write("\(package.file)/Data/model.mlmodel", Data(package.file.utf8))
+            try write(
+                "\(package.file)/Data/com.apple.CoreML/model.mlmodel", Data(package.file.utf8))
         }
         let listed = try BundleFiles.hash(folder: url).entries.map { path, file in
             #""\#(path)": {"sha256": "\#(file.sha256)", "bytes": \#(file.bytes)}"#

@@ -98,8 +98,12 @@ public final class MLComputePlan {
         guard let data = try? Data(contentsOf: mark) else {
             throw StandInFailure.error("\(url.path) is no compiled model")
         }
-        return MLComputePlan(
-            try StandIn.structure(ofPackage: String(decoding: data, as: UTF8.self)))
+        let name = String(decoding: data, as: UTF8.self)
+        StandIn.record(
+            .planned(
+                package: name, function: configuration.standInFunction,
+                units: configuration.computeUnits))
+        return MLComputePlan(try StandIn.structure(ofPackage: name))
     }
 
     /// Where an operation will run; nil where Core ML does not say.
@@ -162,6 +166,8 @@ extension StandIn {
         plans.set(package, functions)
     }
 
+    static func forgetPlans() { plans.forget() }
+
     private static let plans = Plans()
 
     static func structure(ofPackage package: String) throws -> MLModelStructure {
@@ -188,5 +194,7 @@ extension StandIn {
         func get(_ package: String) -> [String: [PlannedOperation]]? {
             lock.withLock { packages[package] }
         }
+
+        func forget() { lock.withLock { packages = [:] } }
     }
 }

@@ -24,6 +24,8 @@ public enum StandIn {
         case compiled(package: String)
         /// A model was loaded.
         case loaded(package: String, function: String?, units: MLComputeUnits, path: String)
+        /// A plan was asked for.
+        case planned(package: String, function: String?, units: MLComputeUnits)
     }
 
     static let markFile = "stand-in"
@@ -40,8 +42,11 @@ public enum StandIn {
         state.setHook(body)
     }
 
-    /// Forgets all packages and events.
-    public static func reset() { state.reset() }
+    /// Forgets all packages, plans and events.
+    public static func reset() {
+        state.reset()
+        forgetPlans()
+    }
 
     /// What was asked so far.
     public static var events: [Event] { state.events }

@@ -28,9 +28,14 @@ final class EnginePlayer: SpeechPlayer {
     /// A silent player; it lives as long as the app does.
     init() {
         engine.attach(node)
-        interrupted(by: .AVAudioEngineConfigurationChange, of: engine) { _ in true }
+        // an engine that stopped for good: its own start can bring a change about, and goes on
+        interrupted(by: .AVAudioEngineConfigurationChange, of: engine, evenIfRunning: false) { _ in
+            true
+        }
         #if os(iOS)
-            interrupted(by: AVAudioSession.interruptionNotification, of: nil) { notification in
+            interrupted(
+                by: AVAudioSession.interruptionNotification, of: nil, evenIfRunning: true
+            ) { notification in
                 let type = notification.userInfo?[AVAudioSessionInterruptionTypeKey] as? UInt
                 return type == AVAudioSession.InterruptionType.began.rawValue
             }
@@ -40,8 +45,10 @@ final class EnginePlayer: SpeechPlayer {
     func schedule(
         _ samples: [Float], sampleRate: Int, ended: @escaping @MainActor @Sendable () -> Void
     ) throws {
+        // the session first: it may change the rate that the engine connects at
+        if !engine.isRunning { try activateSession() }
         let buffer = try buffer(samples, connected(sampleRate))
-        try start()
+        if !engine.isRunning { try engine.start() }
         // the engine calls from a thread of its own
         node.scheduleBuffer(buffer, completionCallbackType: .dataPlayedBack) { @Sendable _ in
             Task { @MainActor in ended() }
@@ -52,6 +59,11 @@ final class EnginePlayer: SpeechPlayer {
     func stop() {
         node.stop()
         engine.stop()
+        #if os(iOS)
+            // others may go on; what cannot be undone here is no failure of the speech
+            try? AVAudioSession.sharedInstance().setActive(
+                false, options: .notifyOthersOnDeactivation)
+        #endif
     }
 
     private func connected(_ sampleRate: Int) throws -> AVAudioFormat {
@@ -76,24 +88,25 @@ final class EnginePlayer: SpeechPlayer {
         return buffer
     }
 
-    private func start() throws {
-        guard !engine.isRunning else { return }
+    private func activateSession() throws {
         #if os(iOS)
             try AVAudioSession.sharedInstance().setCategory(.playback, mode: .spokenAudio)
             try AVAudioSession.sharedInstance().setActive(true)
         #endif
-        try engine.start()
     }
 
     private func interrupted(
-        by name: Notification.Name, of object: AnyObject?,
+        by name: Notification.Name, of object: AnyObject?, evenIfRunning: Bool,
         when counts: @escaping @Sendable (Notification) -> Bool
     ) {
         let center = NotificationCenter.default
         let observer = center.addObserver(forName: name, object: object, queue: .main) {
             [weak self] notification in
             guard counts(notification) else { return }
-            MainActor.assumeIsolated { self?.onInterruption?() }
+            MainActor.assumeIsolated {
+                guard let self, evenIfRunning || !self.engine.isRunning else { return }
+                self.onInterruption?()
+            }
         }
         observers.append(observer)
     }

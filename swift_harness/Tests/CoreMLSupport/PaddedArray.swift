@@ -5,11 +5,11 @@
 
     /// Arrays as the Neural Engine gives them: every row begins at a multiple of 64 bytes, and
     /// what lies between the rows is NaN. Elements are found one by one, not as the package does.
-    enum PaddedArray {
+    package enum PaddedArray {
         private static let alignment = 64
 
         /// An array of these values, row by row.
-        static func make(
+        package static func make(
             _ values: Data, _ type: Manifest.ElementType, _ shape: [Int]
         ) throws -> MLMultiArray {
             let aligned = alignment / type.byteCount
@@ -35,7 +35,7 @@
         }
 
         /// The values of an array, row by row.
-        static func values(_ array: MLMultiArray) -> Data {
+        package static func values(_ array: MLMultiArray) -> Data {
             let size = array.dataType == .float16 ? 2 : 4
             let places = offsets(array.shape.map(\.intValue), array.strides.map(\.intValue))
             return array.withUnsafeBytes { memory in
@@ -48,7 +48,7 @@
         }
 
         /// Core ML's name of a type.
-        static func type(_ type: Manifest.ElementType) -> MLMultiArrayDataType {
+        package static func type(_ type: Manifest.ElementType) -> MLMultiArrayDataType {
             switch type {
             case .float32: return .float32
             case .float16: return .float16

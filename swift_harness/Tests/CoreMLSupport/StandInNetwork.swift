@@ -2,16 +2,16 @@
     import CoreML
     import KokoroCoreML
     import SynthesisSupport
-    import XCTest
 
     /// Puts the tiny network of a bundle behind the stand-in. What it gives has padded rows.
-    enum StandInNetwork {
+    package enum StandInNetwork {
         /// What a model says of itself instead of what the manifest does.
-        typealias Changed = @Sendable (Manifest.Tensor) -> (
+        package typealias Changed = @Sendable (Manifest.Tensor) -> (
             type: MLMultiArrayDataType, shape: [Int]
         )
 
-        static func register(_ bundle: BundleFolder, describing change: Changed? = nil) {
+        /// Puts every function of a bundle behind its name; what was registered is forgotten.
+        package static func register(_ bundle: BundleFolder, describing change: Changed? = nil) {
             StandIn.reset()
             for package in bundle.manifest.packages {
                 let isSingle = package.functions.map(\.name) == ["main"]
@@ -24,7 +24,8 @@
             }
         }
 
-        static func model(
+        /// A function of the tiny network.
+        package static func model(
             _ function: Manifest.Function, _ change: Changed? = nil
         ) -> StandIn.Function {
             StandIn.Function(
@@ -51,9 +52,10 @@
         ) throws -> [String: MLFeatureValue] {
             var inputs: [String: Tensor] = [:]
             for port in function.inputs {
-                let array = try XCTUnwrap(given.featureValue(for: port.name)?.multiArrayValue)
-                XCTAssertEqual(array.shape.map(\.intValue), port.shape)
-                XCTAssertEqual(array.dataType, PaddedArray.type(port.type))
+                guard let array = given.featureValue(for: port.name)?.multiArrayValue,
+                    array.shape.map(\.intValue) == port.shape,
+                    array.dataType == PaddedArray.type(port.type)
+                else { throw KokoroError.package("'\(port.name)' is not what the port takes") }
                 inputs[port.name] = try Tensor(
                     bytes: PaddedArray.values(array), type: port.type, shape: port.shape)
             }
@@ -66,14 +68,19 @@
     }
 
     /// A folder that a test may make.
-    struct TemporaryFolder: Sendable {
-        let url = FileManager.default.temporaryDirectory.appendingPathComponent(
+    package struct TemporaryFolder: Sendable {
+        /// The folder, which is not made yet.
+        package let url = FileManager.default.temporaryDirectory.appendingPathComponent(
             "compiled-\(UUID().uuidString)")
 
-        func remove() { try? FileManager.default.removeItem(at: url) }
+        /// A name that no other has.
+        package init() {}
+
+        /// Removes it, if it was made.
+        package func remove() { try? FileManager.default.removeItem(at: url) }
 
         /// Every file, by path.
-        func files() throws -> [String] {
+        package func files() throws -> [String] {
             try FileManager.default.subpathsOfDirectory(atPath: url.path).sorted()
         }
     }
