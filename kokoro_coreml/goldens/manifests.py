@@ -22,6 +22,7 @@ from kokoro_coreml.goldens.manifest_mutations import (
 )
 from kokoro_coreml.goldens.manifest_random import random_manifest
 from kokoro_coreml.manifest import MANIFEST_NAME, read_manifest
+from kokoro_coreml.strict_json import DEEPEST
 
 RANDOM = 40
 """Random valid manifests."""
@@ -72,6 +73,7 @@ def _valid() -> dict[str, str]:
         "largest-size": (("max_phonemes",), 2**31 - 1),
         "empty-stage": ((*PACKAGE, "stage"), ""),
         "unknown-cut": ((*PACKAGE, "cut"), "another"),
+        "content-as-deep-as-may-be": (("recipe", "content", "a"), _deep(DEEPEST - 3)),
         "content-of-any-type": (("recipe", "content"), {"a": [None, {"b": 10**30}], "": 1.5}),
         "empty-file": (("files", "config.json", "bytes"), 0),
     }
@@ -143,4 +145,28 @@ def _no_json() -> dict[str, str]:
         "no-break-space": plain[:-1] + "\N{NO-BREAK SPACE}}",
         "python-constants": plain.replace("null", "None"),
         "brackets": "[" * 3_000,
+        "too-deep": replaced(("recipe", "content", "a"), _deep(DEEPEST - 2)),
+        "too-deep-and-replaced": plain.replace(
+            '"noise":', f'"noise":{compact(_deep(DEEPEST))},"noise":'
+        ),
+        **_halves(plain),
+    }
+
+
+def _deep(depth: int) -> list[Any]:
+    """Empty lists in one another."""
+    return [_deep(depth - 1)] if depth > 1 else []
+
+
+def _halves(plain: str) -> dict[str, str]:
+    """Surrogates alone; a reader that makes U+FFFD of them takes two names for one."""
+    voices = edited(lambda raw: raw["voices"].append(raw["voices"][0] | {"name": "y"}))
+    names = voices.replace('"af_heart","file"', '"\\ud800","file"').replace('"y"', '"\\ud801"')
+    return {
+        "half-a-pair-first": plain.replace("Hello world", "Hello \\ud83d world"),
+        "half-a-pair-second": plain.replace("Hello world", "Hello \\udde3"),
+        "halves-exchanged": plain.replace("Hello world", "\\udde3\\ud83d"),
+        "half-a-pair-in-a-name": plain.replace('"torch"', '"\\udfff"'),
+        "half-a-pair-in-two-names": names,
+        "half-a-pair-replaced": plain.replace('"noise":', '"noise":"\\ud800","noise":'),
     }

@@ -9,6 +9,7 @@ from typing import Any
 from kokoro_coreml.config import ModelConfig
 from kokoro_coreml.goldens.cases import Case, case, golden
 from kokoro_coreml.goldens.inputs import config, seeded
+from kokoro_coreml.strict_json import DEEPEST
 
 PHONEMES: Mapping[str, Any] = {".": 4, " ": 16, "a": 43, "ɔ": 76, "\N{COMBINING TILDE}": 17}
 """A vocabulary to change; `n_token` is 178."""
@@ -47,6 +48,10 @@ def _valid() -> dict[str, str]:
         "normal-forms": _text({"\N{LATIN SMALL LETTER E WITH TILDE}": 5, decomposed: 6}),
         "unknown-keys": _text(PHONEMES, surplus={"vocab": None}),
         "key-twice-right-last": plain.replace('"vocab":', '"vocab":7,"vocab":'),
+        "pair": _text({}).replace("{}", '{"\\ud83d\\udde3":5}'),
+        "as-deep-as-may-be": _text(PHONEMES, surplus=None).replace(
+            '"surplus":null', f'"surplus":{"[" * (DEEPEST - 1)}{"]" * (DEEPEST - 1)}'
+        ),
         "escapes": json.dumps(json.loads(plain)),
     }
 
@@ -58,6 +63,11 @@ def _wrong() -> dict[str, tuple[str, Sequence[str]]]:
         "empty": (_text({}), ["'vocab' must map phonemes to ids"]),
         "beyond-n-token": (_text({"a": 178}), ["vocab holds id 178", "n_token is 178"]),
         "far-beyond": (_text({"a": 2**70}), [f"vocab holds id {2**70}", "n_token is 178"]),
+        "beyond-int32": (
+            _text({"a": 2**31}, n_token=2**62),
+            [f"vocab holds id {2**31}", f"n_token is {2**62}"],
+        ),
+        "n-token-beyond-int64": (_text({"a": 1}, n_token=2**63), ["n_token must be a whole"]),
         "fewer-n-token": (_text({"a": 43}, n_token=43), ["vocab holds id 43", "n_token is 43"]),
     }
     for name, value in (("list", ["a"]), ("null", None), ("text", "abc"), ("number", 3)):
@@ -77,6 +87,11 @@ def _wrong() -> dict[str, tuple[str, Sequence[str]]]:
         ("no-json", plain[:-1]),
         ("no-json-empty", ""),
         ("no-json-comma", plain[:-1] + ",}"),
+        ("no-json-nan", _text(PHONEMES, surplus=float("nan"))),
+        ("no-json-byte-order-mark", "\N{ZERO WIDTH NO-BREAK SPACE}" + plain),
+        ("no-json-too-deep", plain[:-1] + f',"surplus":{"[" * DEEPEST}{"]" * DEEPEST}}}'),
+        ("no-json-half-a-pair", plain.replace('"ɔ"', '"\\ud800"')),
+        ("no-json-half-a-pair-elsewhere", plain[:-1] + ',"surplus":"\\udfff"}'),
     ):
         found[name] = (text, ["not valid JSON"])
     return found | {"no-table": ("[]", ["expected a JSON object"])}
