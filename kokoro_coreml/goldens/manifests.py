@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kokoro_coreml.goldens.cases import Case, case, golden
+from kokoro_coreml.goldens.cases import Case, case, drawn, golden
 from kokoro_coreml.goldens.inputs import seeded
+from kokoro_coreml.goldens.manifest_drawn import any_text
 from kokoro_coreml.goldens.manifest_example import example
 from kokoro_coreml.goldens.manifest_mutations import (
     FUNCTION,
@@ -21,7 +24,7 @@ from kokoro_coreml.goldens.manifest_mutations import (
     replaced,
 )
 from kokoro_coreml.goldens.manifest_random import random_manifest
-from kokoro_coreml.manifest import MANIFEST_NAME, read_manifest
+from kokoro_coreml.manifest import MANIFEST_NAME, Manifest, read_manifest
 from kokoro_coreml.strict_json import DEEPEST
 
 RANDOM = 40
@@ -46,14 +49,45 @@ def manifests() -> Iterator[Case]:
     yield _read("empty-table", "{}", refused=["the top level lacks the key 'schema_version'"])
 
 
+LARGEST_EXACT = 2**53
+"""Of the whole numbers that float64 holds all."""
+
+
+@drawn("manifests")
+def any_manifest(rng: random.Random, name: str) -> Case:
+    """A manifest that is valid, or wrong somewhere, and what was read of it."""
+    text = any_text(rng)
+    given = {"json": text, "read": True}
+
+    def compute() -> Mapping[str, Any]:
+        return {"valid": True, "read": _plain(_manifest(text).to_dict())}
+
+    return case(name, given, compute, refused=None)
+
+
 def _read(name: str, text: str, *, refused: Sequence[str] = ()) -> Case:
     def compute() -> Mapping[str, Any]:
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / MANIFEST_NAME).write_bytes(text.encode("utf-8"))
-            read_manifest(Path(folder))
+        _manifest(text)
         return {"valid": True}
 
     return case(name, {"json": text}, compute, refused=refused)
+
+
+def _manifest(text: str) -> Manifest:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / MANIFEST_NAME).write_bytes(text.encode("utf-8"))
+        return read_manifest(Path(folder))
+
+
+def _plain(value: Any) -> Any:
+    """With numbers that float64 does not hold as texts."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    is_large = isinstance(value, int) and abs(value) > LARGEST_EXACT
+    is_infinite = isinstance(value, float) and not math.isfinite(value)
+    return str(value) if is_large or is_infinite else value
 
 
 def _valid() -> dict[str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kokoro_coreml.config import ModelConfig
-from kokoro_coreml.goldens.cases import Case, case, golden
-from kokoro_coreml.goldens.inputs import config, seeded
+from kokoro_coreml.goldens.cases import Case, case, drawn, golden
+from kokoro_coreml.goldens.inputs import character, config, seeded
+from kokoro_coreml.goldens.manifest_drawn import anything, broken
 from kokoro_coreml.strict_json import DEEPEST
 
 PHONEMES: Mapping[str, Any] = {".": 4, " ": 16, "a": 43, "ɔ": 76, "\N{COMBINING TILDE}": 17}
@@ -97,7 +99,25 @@ def _wrong() -> dict[str, tuple[str, Sequence[str]]]:
     return found | {"no-table": ("[]", ["expected a JSON object"])}
 
 
-def _read(name: str, text: str, *, refused: Sequence[str] = ()) -> Case:
+@drawn("vocabularies")
+def any_vocabulary(rng: random.Random, name: str) -> Case:
+    """A configuration whose vocabulary is right, or wrong in one place or as a text."""
+    some: dict[str, Any] = dict(rng.sample(list(config().vocab.items()), rng.randint(1, 8)))
+    if rng.random() < 0.5:
+        some[character(rng)] = rng.choice((0, 177, 178, rng.randint(-2, 200)))
+    ids = (5.0, True, None, "5", -1, 2**31 - 1, 2**31, 10**20, [1], 0)
+    if rng.random() < 0.3:
+        some[rng.choice(list(some))] = rng.choice(ids)
+    sizes = (178, 178, 178, 179, rng.randint(1, 178), 2**31, 2**32, 2**63 - 1, 2**63, 178.0, "178")
+    section = {"vocab": some if rng.random() < 0.9 else anything(rng), "n_token": rng.choice(sizes)}
+    section |= {"surplus": anything(rng)} if rng.random() < 0.5 else {}
+    text = json.dumps(section, ensure_ascii=rng.random() < 0.5)[1:]
+    if rng.random() < 0.2:
+        text = broken(rng, text)
+    return _read(name, _text(None)[:-1].replace(',"vocab":null', "") + "," + text, refused=None)
+
+
+def _read(name: str, text: str, *, refused: Sequence[str] | None = ()) -> Case:
     def compute() -> Mapping[str, Any]:
         return {"vocab": dict(ModelConfig.from_json(text).vocab)}
 
