@@ -41,7 +41,8 @@ final class GoldenTests: XCTestCase {
 
     /// `.ci/run` writes the cases anew and asks for them; elsewhere they are run where they are.
     func testRandomCasesGivePythonsNumbersAndVerdicts() throws {
-        let place = CommittedGoldens.url.deletingLastPathComponent().appendingPathComponent("random")
+        let place = CommittedGoldens.url.deletingLastPathComponent()
+            .appendingPathComponent("random")
         let exists = { (name: String) in
             FileManager.default.fileExists(atPath: place.appendingPathComponent(name).path)
         }
