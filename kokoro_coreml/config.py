@@ -6,19 +6,25 @@ from them (`units of time` below) are derived. Source of the field names: `kokor
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from kokoro_coreml.errors import CheckpointError
+from kokoro_coreml.strict_json import parse_json
 
 SAMPLE_RATE = 24_000
 """Samples per second; upstream's `Generator` fixes it."""
 
 F0_PER_FRAME = 2
 """F0 positions per aligned frame: the predictor upsamples once by two."""
+
+LARGEST_SIZE = 2**63 - 1
+"""Of whatever is a number of things; no reader has wider integers."""
+
+LARGEST_ID = 2**31 - 1
+"""Of a token: the packages take ids as int32."""
 
 BOUNDARY_TOKENS = 2
 """The zero token in front of and behind the phonemes."""
@@ -100,8 +106,8 @@ class ModelConfig:
     def from_json(cls, text: str | bytes, *, source: str = "config.json") -> ModelConfig:
         """Parse and check a `config.json`; raises `CheckpointError` as `from_dict` does."""
         try:
-            raw = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            raw = parse_json(text)
+        except ValueError as error:
             raise CheckpointError(f"{source}: not valid JSON ({error})") from error
         if not isinstance(raw, dict):
             raise CheckpointError(f"{source}: expected a JSON object, found {type(raw).__name__}")
@@ -120,7 +126,7 @@ class ModelConfig:
                 f"entries but resblock_dilation_sizes has {len(net.resblock_dilation_sizes)}"
             )
         highest = max(self.vocab.values())
-        if highest >= self.n_token:
+        if highest >= min(self.n_token, LARGEST_ID + 1):
             raise CheckpointError(
                 f"{source}: vocab holds id {highest}, but n_token is {self.n_token}"
             )
@@ -176,7 +182,7 @@ def _build(cls: type[Any], values: Mapping[str, Any], source: str) -> Any:
 
 def _convert(where: str, kind: str, value: Any) -> Any:
     if kind == "int":
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= LARGEST_SIZE:
             raise CheckpointError(f"{where} must be a whole number above 0, found {value!r:.60}")
     elif kind == "float":
         if not isinstance(value, int | float) or isinstance(value, bool):

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from kokoro_coreml.errors import BundleError
+from kokoro_coreml.strict_json import parse_json
 from kokoro_coreml.tables import Limits, decode, encode, json_schema
 
 SCHEMA_VERSION = 1
@@ -208,9 +209,11 @@ class Manifest:
         raw = self.to_dict()
         parse_manifest(raw)
         try:
-            return json.dumps(raw, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            text = json.dumps(raw, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            parse_json(text)
         except (ValueError, TypeError) as error:
             raise BundleError(f"{MANIFEST_NAME}: cannot be written as JSON ({error})") from error
+        return text
 
 
 def read_manifest(bundle: Path) -> Manifest:
@@ -230,8 +233,8 @@ def read_manifest(bundle: Path) -> Manifest:
     except UnicodeDecodeError as error:
         raise BundleError(f"{path}: not UTF-8 ({error})") from error
     try:
-        raw = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        raw = parse_json(text)
+    except ValueError as error:
         raise BundleError(f"{path}: not valid JSON ({error})") from error
     return parse_manifest(raw, document=str(path))
 
@@ -256,10 +259,6 @@ def manifest_schema() -> dict[str, Any]:
         "title": f"kokoro-coreml bundle manifest, schema version {SCHEMA_VERSION}",
     }
     return header | json_schema(Manifest)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _check(manifest: Manifest, document: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import typer
 import yaml
 
 from kokoro_coreml.cli import app
+from kokoro_coreml.cli.goldens import RANDOM_FOLDER
 from kokoro_coreml.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -230,28 +233,40 @@ def ci(tmp_path):
     write(script, script.read_text(encoding="utf-8"))
     write(tmp_path / "bin" / "chromium", "#!/bin/sh\n")
 
-    def run(*, python=0, swift=0, swift_seconds=0.0, python_seconds=0.5):
+    def prepare(*, python=0, swift=0, goldens=0, swift_seconds=0.0, python_seconds=0.5):
         lines = "print('1 passed in 1.00s', flush=True)"
         write(
             tmp_path / "tasks.py",
-            "import os, sys, time\n"
-            "assert sys.argv[1:] == ['test'] and os.environ['KOKORO_REQUIRE_BROWSER'] == '1'\n"
-            f"time.sleep({python_seconds})\n{lines}\nsys.exit({python})\n",
+            "import os, pathlib, sys, time\n"
+            "def _install(extra):\n"
+            "    assert extra == 'test'\n"
+            "    pathlib.Path('installed').touch()\n"
+            "if __name__ == '__main__':\n"
+            "    assert sys.argv[1:] == ['test'] and os.environ['KOKORO_REQUIRE_BROWSER'] == '1'\n"
+            "    pathlib.Path('python.pid').write_text(str(os.getpid()))\n"
+            f"    time.sleep({python_seconds})\n    {lines}\n    sys.exit({python})\n",
+        )
+        write(
+            tmp_path / ".venv" / "bin" / "kokoro-coreml",
+            f'#!/bin/sh\ntest -f installed || exit 1\necho "$@" > asked\nexit {goldens}\n',
         )
         write(
             tmp_path / "swift_harness" / "linux" / "run",
-            f"#!/bin/sh\necho compiling\nsleep {swift_seconds}\necho 3 tests >&2\nexit {swift}\n",
+            "#!/bin/sh\necho compiling\ntest -f asked || exit 1\nls artifacts/random\n"
+            f"sleep {swift_seconds} &\necho $! > swift.pid\nwait $!\n"
+            f"echo 3 tests >&2\nexit {swift}\n",
         )
         path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+        given = {"PATH": path, "TMPDIR": str(tmp_path), "KOKORO_GOLDENS_SEED": "77"}
+        return [str(script)], os.environ | given
+
+    def run(**given):
+        command, environment = prepare(**given)
         return subprocess.run(
-            [str(script)],
-            env=os.environ | {"PATH": path, "TMPDIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+            command, env=environment, capture_output=True, text=True, check=False, timeout=60
         )
 
+    run.prepare = prepare
     return run
 
 
@@ -260,7 +275,62 @@ def ci(tmp_path):
 def test_ci_fails_if_either_half_does(ci, python, swift, code, seconds):
     found = ci(python=python, swift=swift, swift_seconds=seconds[0], python_seconds=seconds[1])
     assert found.returncode == code
-    assert "compiling\n3 tests\n" in found.stdout
+    assert "compiling\nrequired\n3 tests\n" in found.stdout
     assert f"swift_harness/linux/run, exit code {swift}" in found.stdout
     assert found.stdout.splitlines()[-1] == "1 passed in 1.00s"
     assert ("the Swift package failed" in found.stderr) == (swift != 0)
+
+
+def test_ci_gives_swift_fresh_golden_files_and_says_of_which_seed(ci, tmp_path):
+    found = ci()
+    assert found.returncode == 0
+    asked = "goldens --quiet --random 77 --out artifacts/random/goldens"
+    assert (tmp_path / "asked").read_text() == f"{asked}\n"
+    assert found.stdout.startswith("random golden files: KOKORO_GOLDENS_SEED=77 ")
+    assert not (tmp_path / "artifacts" / "random").exists()
+    assert ci(swift=3).returncode == 1
+    assert (tmp_path / "artifacts" / "random" / "required").is_file()
+
+
+def test_ci_fails_if_no_golden_files_can_be_drawn(ci):
+    found = ci(goldens=4)
+    assert found.returncode == 1
+    assert "linux/run, exit code 4" in found.stdout
+
+
+def test_golden_files_are_looked_for_where_ci_writes_them():
+    assert str(RANDOM_FOLDER) == "artifacts/random/goldens"
+    source = ROOT / "swift_harness" / "Tests" / "KokoroGoldensTests" / "GoldenTests.swift"
+    text = source.read_text(encoding="utf-8")
+    for part in ('appendingPathComponent("random")', '"goldens"', 'exists("required")'):
+        assert part in text
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert "artifacts/*" in ignored
+    assert "!artifacts/random/" not in ignored
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_runs_on_when_ci_is_interrupted(ci, tmp_path, number):
+    command, environment = ci.prepare(swift_seconds=300, python_seconds=300)
+    files = [tmp_path / "swift.pid", tmp_path / "python.pid"]
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    within(60, lambda: all(file.is_file() and file.read_text().strip() for file in files))
+    running.send_signal(number)
+    assert running.wait(timeout=60) == 128 + number
+    within(60, lambda: not any(alive(int(file.read_text())) for file in files))
+
+
+def within(seconds, done):
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def alive(process):
+    """Also what has ended and was not waited for counts as gone."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

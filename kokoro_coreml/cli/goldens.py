@@ -11,6 +11,7 @@ from kokoro_coreml.cli.commands import Debug, Json, Quiet, app, check_speed
 from kokoro_coreml.cli.edge import Edge, working
 
 FUNCTIONS_FOLDER = Path("artifacts/goldens")
+RANDOM_FOLDER = Path("artifacts/random/goldens")
 RECORDINGS_FOLDER = FUNCTIONS_FOLDER / "recordings"
 
 
@@ -28,9 +29,19 @@ def goldens(
     out: Annotated[
         Path | None,
         typer.Option(
-            help=f"Folder to write to [default: {FUNCTIONS_FOLDER}, of a bundle "
-            f"{RECORDINGS_FOLDER}]."
+            help=f"Folder to write to [default: {FUNCTIONS_FOLDER}, with --random "
+            f"{RANDOM_FOLDER}, of a bundle {RECORDINGS_FOLDER}]."
         ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--random", min=0, max=2**64 - 1, metavar="SEED", help="Random cases of a seed instead."
+        ),
+    ] = None,
+    cases: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of every function that has random cases [default: 500]."),
     ] = None,
     phonemes: Annotated[
         list[str] | None,
@@ -63,8 +74,12 @@ def goldens(
         given = {"phonemes": phonemes, "voice": voice, "speed": speed, "largest": largest}
         for name in (name for name, value in given.items() if value not in (None, [])):
             raise typer.BadParameter(f"--{name} is for the recordings of a bundle; name the bundle")
-        _write_functions(edge, out or FUNCTIONS_FOLDER, force=force)
+        if cases is not None and seed is None:
+            raise typer.BadParameter("--cases is for random ones; give --random a seed")
+        _write_functions(edge, out, seed=seed, cases=cases, force=force)
         return
+    if seed is not None or cases is not None:
+        raise typer.BadParameter("--random and --cases are for functions; name no bundle")
     with working(edge):
         from kokoro_coreml.goldens.recordings import phrases, write_recordings
 
@@ -82,11 +97,15 @@ def goldens(
     edge.result(recorded.to_dict(), f"{text}, {recorded.bytes} bytes")
 
 
-def _write_functions(edge: Edge, out: Path, *, force: bool) -> None:
+def _write_functions(
+    edge: Edge, out: Path | None, *, seed: int | None, cases: int | None, force: bool
+) -> None:
     with working(edge):
-        from kokoro_coreml.goldens import write_goldens
+        from kokoro_coreml.goldens import Drawing, write_goldens
 
-        written = write_goldens(out, force=force, reporter=edge.reporter)
+        drawing = None if seed is None else Drawing(seed, cases or Drawing.cases)
+        place = out or (FUNCTIONS_FOLDER if drawing is None else RANDOM_FOLDER)
+        written = write_goldens(place, drawing=drawing, force=force, reporter=edge.reporter)
     count = sum(written.cases.values())
-    text = f"{out}: {count} cases of {len(written.cases)} functions, {written.bytes} bytes"
+    text = f"{place}: {count} cases of {len(written.cases)} functions, {written.bytes} bytes"
     edge.result(written.to_dict(), text)

@@ -14,11 +14,18 @@ from kokoro_coreml.goldens import (
     tokens,
     vocabularies,
 )
-from kokoro_coreml.goldens.cases import Case, Function, GoldensError, functions
-from kokoro_coreml.goldens.files import generate, read_index, write_goldens
+from kokoro_coreml.goldens.cases import (
+    Case,
+    Function,
+    GoldensError,
+    functions,
+    random_functions,
+)
+from kokoro_coreml.goldens.files import Drawing, generate, read_index, write_goldens
 
 __all__ = [
     "Case",
+    "Drawing",
     "Function",
     "GoldensError",
     "distances",
@@ -27,6 +34,7 @@ __all__ = [
     "generate",
     "levels",
     "manifests",
+    "random_functions",
     "read_index",
     "signals",
     "styles",

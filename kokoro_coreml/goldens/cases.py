@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +55,7 @@ def case(
     given: Mapping[str, Any],
     compute: Callable[[], Mapping[str, Any]],
     *,
-    refused: Iterable[str] = (),
+    refused: Iterable[str] | None = (),
 ) -> Case:
     """Run a function and keep what it gives or raises.
 
@@ -61,18 +63,19 @@ def case(
         name: of the case, once per file.
         given: its input as it is written.
         compute: calls the function; its result is written as it is.
-        refused: what the error's message must say, where the input is one that must be refused.
+        refused: what the error's message must say, where the input is one that must be refused;
+            None where what the function does is right, whatever it is.
 
     Raises:
         GoldensError: the function accepts what must be refused, refuses what must be accepted, or
             says something else.
     """
-    expected = tuple(refused)
+    expected = tuple(refused or ())
     try:
         output = compute()
     except KokoroError as error:
         missing = [part for part in expected if part not in str(error)]
-        if not expected or missing:
+        if missing or (refused is not None and not expected):
             raise GoldensError(
                 f"case '{name}': expected {missing or 'no error'}, found: {error}"
             ) from error
@@ -134,3 +137,43 @@ def golden(name: str, *, tolerance: float = 0.0) -> Callable[[Generate], Generat
 def functions() -> tuple[Function, ...]:
     """Every registered function, by name."""
     return tuple(_FUNCTIONS[name] for name in sorted(_FUNCTIONS))
+
+
+Draw = Callable[[random.Random, str], Case]
+"""From random numbers and a name to a case."""
+
+_DRAWS: dict[str, Draw] = {}
+
+
+def drawn(name: str) -> Callable[[Draw], Draw]:
+    """Register what makes a random case of the function `name`, which `golden` registers.
+
+    Raises:
+        ValueError: the function has one.
+    """
+
+    def register(draw: Draw) -> Draw:
+        if name in _DRAWS:
+            raise ValueError(f"random cases of '{name}' are registered twice")
+        _DRAWS[name] = draw
+        return draw
+
+    return register
+
+
+def random_functions(seed: int, count: int) -> tuple[Function, ...]:
+    """Functions with `count` random cases each, by name.
+
+    A case depends on the seed, its function and its number alone, so that more of them begin with
+    the same.
+    """
+
+    def cases(name: str) -> Iterable[Case]:
+        for number in range(count):
+            rng = random.Random(f"kokoro-coreml goldens: {name} {seed} {number}")
+            yield _DRAWS[name](rng, f"random-{number}")
+
+    return tuple(
+        Function(name, _FUNCTIONS[name].tolerance, functools.partial(cases, name))
+        for name in sorted(_DRAWS)
+    )

@@ -9,12 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kokoro_coreml.goldens.cases import SCHEMA, Function, GoldensError, functions
+from kokoro_coreml.goldens.cases import (
+    SCHEMA,
+    Function,
+    GoldensError,
+    functions,
+    random_functions,
+)
 from kokoro_coreml.goldens.inputs import config
 from kokoro_coreml.progress import SILENT, Reporter
 
 INDEX_NAME = "index.json"
 VOCABULARY_NAME = "vocabulary.json"
+_OTHERS = (INDEX_NAME, VOCABULARY_NAME)
 
 
 @dataclass(frozen=True)
@@ -49,26 +56,51 @@ def vocabulary_text() -> str:
     return _line(dict(config().vocab)) + "\n"
 
 
-def index_text(files: Mapping[str, str]) -> str:
-    """The index of files with their texts."""
+def index_text(files: Mapping[str, str], *, seed: int | None = None) -> str:
+    """The index of files with their texts, and the seed of random ones."""
     entries = {name: _entry(files[name]) for name in sorted(files)}
-    return json.dumps({"schema": SCHEMA, "files": entries}, indent=2) + "\n"
+    head: dict[str, Any] = {"schema": SCHEMA} | ({} if seed is None else {"seed": seed})
+    return json.dumps(head | {"files": entries}, indent=2) + "\n"
 
 
-def generate(*, reporter: Reporter = SILENT) -> dict[str, str]:
+@dataclass(frozen=True)
+class Drawing:
+    """Random cases to write instead of the chosen ones."""
+
+    seed: int
+    cases: int = 500
+    """Of every function that has random cases."""
+
+    def functions(self) -> tuple[Function, ...]:
+        """What `random_functions` makes of the two."""
+        return random_functions(self.seed, self.cases)
+
+
+def generate(drawing: Drawing | None = None, *, reporter: Reporter = SILENT) -> dict[str, str]:
     """Every golden file by name, the index last.
+
+    Args:
+        drawing: random cases instead of the chosen ones.
+        reporter: told of every function.
 
     Raises:
         GoldensError: a function does not do what a case expects.
     """
     files = {VOCABULARY_NAME: vocabulary_text()}
-    for function in functions():
+    for function in functions() if drawing is None else drawing.functions():
         with reporter.step(f"goldens: {function.name}"):
             files[f"{function.name}.json"] = text_of(function)
-    return files | {INDEX_NAME: index_text(files)}
+    seed = None if drawing is None else drawing.seed
+    return files | {INDEX_NAME: index_text(files, seed=seed)}
 
 
-def write_goldens(out: Path, *, force: bool = False, reporter: Reporter = SILENT) -> Written:
+def write_goldens(
+    out: Path,
+    *,
+    drawing: Drawing | None = None,
+    force: bool = False,
+    reporter: Reporter = SILENT,
+) -> Written:
     """Write the golden files of every portable function.
 
     All are made before the first is written, and the index is written last. Files of an earlier
@@ -76,6 +108,7 @@ def write_goldens(out: Path, *, force: bool = False, reporter: Reporter = SILENT
 
     Args:
         out: folder; made where it is missing.
+        drawing: random cases instead of the chosen ones.
         force: replace earlier golden files.
         reporter: told of every function.
 
@@ -84,9 +117,10 @@ def write_goldens(out: Path, *, force: bool = False, reporter: Reporter = SILENT
             or cannot be written to; or a function does not do what a case expects.
     """
     earlier = earlier_files(out, VOCABULARY_NAME, force=force)
-    files = generate(reporter=reporter)
+    files = generate(drawing, reporter=reporter)
     store(out, files, earlier)
-    cases = {f.name: files[f"{f.name}.json"].count("\n") - 2 for f in functions()}
+    texts = {name: text for name, text in files.items() if name not in _OTHERS}
+    cases = {name.removesuffix(".json"): text.count("\n") - 2 for name, text in texts.items()}
     return Written(out, cases, sum(len(text.encode("utf-8")) for text in files.values()))
 
 

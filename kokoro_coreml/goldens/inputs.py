@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import random
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -77,6 +77,21 @@ def exactly(rng: random.Random, length: int) -> str:
     """A random sentence of `length` phonemes."""
     text = sentence(rng, length)[:length]
     return text if not text.endswith(" ") else f"{text[:-1]}."
+
+
+def changed(rng: random.Random, text: str, pieces: Sequence[str], *, most: int) -> str:
+    """A text with 1 to `most` characters taken out, or one of `pieces` put in."""
+    for _ in range(rng.randint(1, most)):
+        place = rng.randint(0, len(text))
+        put_in = rng.random() < 0.7
+        text = text[:place] + rng.choice(pieces) * put_in + text[place + (not put_in) :]
+    return text
+
+
+def character(rng: random.Random) -> str:
+    """Any but half a surrogate pair."""
+    code = rng.randrange(0x110000 - 0x800)
+    return chr(code if code < 0xD800 else code + 0x800)
 
 
 def samples(rng: random.Random, count: int, *, peak: float = 1.0) -> np.ndarray:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kokoro_coreml.goldens.cases import Case, case, golden
+from kokoro_coreml.goldens.cases import Case, case, drawn, golden
 from kokoro_coreml.goldens.inputs import seeded
+from kokoro_coreml.goldens.manifest_drawn import any_text
 from kokoro_coreml.goldens.manifest_example import example
 from kokoro_coreml.goldens.manifest_mutations import (
     FUNCTION,
@@ -21,7 +24,8 @@ from kokoro_coreml.goldens.manifest_mutations import (
     replaced,
 )
 from kokoro_coreml.goldens.manifest_random import random_manifest
-from kokoro_coreml.manifest import MANIFEST_NAME, read_manifest
+from kokoro_coreml.manifest import MANIFEST_NAME, Manifest, read_manifest
+from kokoro_coreml.strict_json import DEEPEST
 
 RANDOM = 40
 """Random valid manifests."""
@@ -45,14 +49,45 @@ def manifests() -> Iterator[Case]:
     yield _read("empty-table", "{}", refused=["the top level lacks the key 'schema_version'"])
 
 
+LARGEST_EXACT = 2**53
+"""Of the whole numbers that float64 holds all."""
+
+
+@drawn("manifests")
+def any_manifest(rng: random.Random, name: str) -> Case:
+    """A manifest that is valid, or wrong somewhere, and what was read of it."""
+    text = any_text(rng)
+    given = {"json": text, "read": True}
+
+    def compute() -> Mapping[str, Any]:
+        return {"valid": True, "read": _plain(_manifest(text).to_dict())}
+
+    return case(name, given, compute, refused=None)
+
+
 def _read(name: str, text: str, *, refused: Sequence[str] = ()) -> Case:
     def compute() -> Mapping[str, Any]:
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / MANIFEST_NAME).write_bytes(text.encode("utf-8"))
-            read_manifest(Path(folder))
+        _manifest(text)
         return {"valid": True}
 
     return case(name, {"json": text}, compute, refused=refused)
+
+
+def _manifest(text: str) -> Manifest:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / MANIFEST_NAME).write_bytes(text.encode("utf-8"))
+        return read_manifest(Path(folder))
+
+
+def _plain(value: Any) -> Any:
+    """With numbers that float64 does not hold as texts."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    is_large = isinstance(value, int) and abs(value) > LARGEST_EXACT
+    is_infinite = isinstance(value, float) and not math.isfinite(value)
+    return str(value) if is_large or is_infinite else value
 
 
 def _valid() -> dict[str, str]:
@@ -72,6 +107,7 @@ def _valid() -> dict[str, str]:
         "largest-size": (("max_phonemes",), 2**31 - 1),
         "empty-stage": ((*PACKAGE, "stage"), ""),
         "unknown-cut": ((*PACKAGE, "cut"), "another"),
+        "content-as-deep-as-may-be": (("recipe", "content", "a"), _deep(DEEPEST - 3)),
         "content-of-any-type": (("recipe", "content"), {"a": [None, {"b": 10**30}], "": 1.5}),
         "empty-file": (("files", "config.json", "bytes"), 0),
     }
@@ -143,4 +179,28 @@ def _no_json() -> dict[str, str]:
         "no-break-space": plain[:-1] + "\N{NO-BREAK SPACE}}",
         "python-constants": plain.replace("null", "None"),
         "brackets": "[" * 3_000,
+        "too-deep": replaced(("recipe", "content", "a"), _deep(DEEPEST - 2)),
+        "too-deep-and-replaced": plain.replace(
+            '"noise":', f'"noise":{compact(_deep(DEEPEST))},"noise":'
+        ),
+        **_halves(plain),
+    }
+
+
+def _deep(depth: int) -> list[Any]:
+    """Empty lists in one another."""
+    return [_deep(depth - 1)] if depth > 1 else []
+
+
+def _halves(plain: str) -> dict[str, str]:
+    """Surrogates alone; a reader that makes U+FFFD of them takes two names for one."""
+    voices = edited(lambda raw: raw["voices"].append(raw["voices"][0] | {"name": "y"}))
+    names = voices.replace('"af_heart","file"', '"\\ud800","file"').replace('"y"', '"\\ud801"')
+    return {
+        "half-a-pair-first": plain.replace("Hello world", "Hello \\ud83d world"),
+        "half-a-pair-second": plain.replace("Hello world", "Hello \\udde3"),
+        "halves-exchanged": plain.replace("Hello world", "\\udde3\\ud83d"),
+        "half-a-pair-in-a-name": plain.replace('"torch"', '"\\udfff"'),
+        "half-a-pair-in-two-names": names,
+        "half-a-pair-replaced": plain.replace('"noise":', '"noise":"\\ud800","noise":'),
     }

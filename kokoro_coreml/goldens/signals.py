@@ -10,8 +10,16 @@ import numpy as np
 
 from kokoro_coreml.config import SAMPLE_RATE
 from kokoro_coreml.goldens.arrays import floats
-from kokoro_coreml.goldens.cases import Case, case, golden
-from kokoro_coreml.goldens.inputs import config, samples, seeded, sentence, suite_phonemes
+from kokoro_coreml.goldens.cases import Case, case, drawn, golden
+from kokoro_coreml.goldens.inputs import (
+    changed,
+    character,
+    config,
+    samples,
+    seeded,
+    sentence,
+    suite_phonemes,
+)
 from kokoro_coreml.noise import gaussian
 from kokoro_coreml.recipe import Bucket
 from kokoro_coreml.synthesis.speech import Part, Spoken, joined
@@ -42,6 +50,14 @@ def noise() -> Iterator[Case]:
         yield _drawn(f"random-{number:02}", seed, count, rng.randrange(5_000))
 
 
+@drawn("noise")
+def any_noise(rng: random.Random, name: str) -> Case:
+    """Any seed; now and then as far on as the largest bucket reaches."""
+    seed = rng.choice((*SEEDS, rng.randrange(2**64), rng.randrange(2**64)))
+    furthest = LONGEST_NOISE if rng.random() < 0.02 else 5_000
+    return _drawn(name, seed, rng.randint(0, 100), rng.randrange(furthest))
+
+
 def _drawn(name: str, seed: int, count: int, skip: int) -> Case:
     given = {"seed": seed, "count": count, "skip": skip}
     return case(name, given, lambda: {"samples": floats(gaussian(seed, skip + count)[skip:])})
@@ -59,6 +75,17 @@ def joining() -> Iterator[Case]:
     yield _joined("with-an-empty-one", [samples(rng, 5), np.zeros(0, np.float32), samples(rng, 3)])
     extremes = np.array([-0.0, 1e-45, -3.4e38, 3.4e38, 1.0], dtype=np.float32)
     yield _joined("extremes", [extremes, extremes[::-1]])
+
+
+@drawn("joining")
+def any_parts(rng: random.Random, name: str) -> Case:
+    """Parts of any samples, loud ends and empty parts among them."""
+
+    def part() -> np.ndarray:
+        count = rng.choice((0, 1, rng.randint(0, 60)))
+        return _spoken(rng, count) if rng.random() < 0.5 else samples(rng, count)
+
+    return _joined(name, [part() for _ in range(rng.randint(1, 6))])
 
 
 def _spoken(rng: random.Random, count: int) -> np.ndarray:
@@ -99,6 +126,22 @@ def timestamps() -> Iterator[Case]:
     yield _timed("far", [{"phonemes": "a", "durations": [30_000, 1, 7]}, _part(rng, "b")])
     odd = {"sample_rate": 22_050, "samples_per_frame": 256}
     yield _timed("another-rate", [_part(rng, "abc."), _part(rng, "d")], **odd)
+
+
+@drawn("timestamps")
+def any_speech(rng: random.Random, name: str) -> Case:
+    """Parts of any text and durations, now and then at another rate."""
+
+    def part() -> dict[str, Any]:
+        text = sentence(rng, rng.randint(1, 3))
+        found = _part(rng, changed(rng, text, (character(rng),), most=3))
+        return found | {"durations": [n * rng.choice((1, 1, 40)) for n in found["durations"]]}
+
+    parts = [part() for _ in range(rng.randint(1, 4))]
+    if rng.random() < 0.7:
+        return _timed(name, parts)
+    rate, per_frame = rng.randint(1, 96_000), rng.randint(1, 1_200)
+    return _timed(name, parts, sample_rate=rate, samples_per_frame=per_frame)
 
 
 def _part(rng: random.Random, text: str) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import random
+import struct
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from kokoro_coreml.goldens.arrays import floats
-from kokoro_coreml.goldens.cases import Case, case, golden
-from kokoro_coreml.goldens.inputs import seeded
+from kokoro_coreml.config import BOUNDARY_TOKENS, ModelConfig
+from kokoro_coreml.goldens.arrays import floats, raw
+from kokoro_coreml.goldens.cases import Case, case, drawn, golden
+from kokoro_coreml.goldens.inputs import changed, config, seeded
 from kokoro_coreml.voices import VOICE_COLUMNS, VOICE_ROWS, load_voice, parse_blend
 
 MULTIPLIER = 2_654_435_761
@@ -21,14 +25,42 @@ MULTIPLIER = 2_654_435_761
 FILE_BYTES = VOICE_ROWS * VOICE_COLUMNS * 4
 
 
+Shape = tuple[int, int]
+"""Rows and columns of a pack."""
+
+STANDARD: Shape = (VOICE_ROWS, VOICE_COLUMNS)
+
+_SPECIAL = (0x7F80_0000, 0xFF80_0000, 0x7FC0_0000, 0x7F80_0001, 0xFFFF_FFFF)
+_UNUSUAL = (0x8000_0000, 0x0000_0001, 0x007F_FFFF, 0x7F7F_FFFF, 0xFF7F_FFFF)
+
+
 @functools.lru_cache(maxsize=64)
-def pack(seed: int) -> np.ndarray:
-    """A voice that needs no file: float32 [510, 256], whose value k in row order is
+def pack(seed: int, shape: Shape = STANDARD) -> np.ndarray:
+    """A voice that needs no file: float32 of a shape, whose value k in row order is
     `((k + seed) * 2654435761 mod 2^32) / 2^32 - 0.5`, computed in float64 and rounded once."""
-    places = np.arange(VOICE_ROWS * VOICE_COLUMNS, dtype=np.uint64) + np.uint64(seed)
+    places = np.arange(shape[0] * shape[1], dtype=np.uint64) + np.uint64(seed)
     hashed = places * np.uint64(MULTIPLIER) % np.uint64(2**32)
     values = hashed.astype(np.float64) / 2.0**32 - 0.5
-    return values.astype(np.float32).reshape(VOICE_ROWS, VOICE_COLUMNS)
+    return values.astype(np.float32).reshape(shape)
+
+
+def _config(shape: Shape) -> ModelConfig:
+    """Of a network whose packs have the shape."""
+    albert = dataclasses.replace(
+        config().plbert, max_position_embeddings=shape[0] + BOUNDARY_TOKENS
+    )
+    return dataclasses.replace(config(), plbert=albert, style_dim=shape[1] // 2)
+
+
+def _shape(rng: random.Random, *, standard: float) -> Shape:
+    """Small, but for a share of packs as the 82 M checkpoint has them."""
+    if rng.random() < standard:
+        return STANDARD
+    return rng.randint(1, 40), 2 * rng.randint(1, 8)
+
+
+def _given(shape: Shape) -> dict[str, int]:
+    return {} if shape == STANDARD else {"rows": shape[0], "columns": shape[1]}
 
 
 @golden("voices")
@@ -51,25 +83,36 @@ def voices() -> Iterator[Case]:
         yield _sized(size)
 
 
+@drawn("voices")
+def any_row(rng: random.Random, name: str) -> Case:
+    """A row that a pack has, or has not, or a pack with NaN in it."""
+    shape = _shape(rng, standard=0.04)
+    seed = rng.randrange(4 if shape == STANDARD else 2**32)
+    count = rng.choice((rng.randint(1, shape[0]), rng.randint(-2, shape[0] + 3)))
+    wrong = rng.sample(range(shape[0] * shape[1]), rng.randint(1, 2)) * (rng.random() < 0.15)
+    return _row(name, seed, count, nan_at=wrong, shape=shape, refused=None)
+
+
 def _row(
     name: str,
     seed: int,
     count: int,
     *,
     nan_at: Sequence[int] = (),
-    refused: Sequence[str] = (),
+    shape: Shape = STANDARD,
+    refused: Sequence[str] | None = (),
 ) -> Case:
-    given: dict[str, Any] = {"seed": seed, "phoneme_count": count}
+    given: dict[str, Any] = {"seed": seed, "phoneme_count": count, **_given(shape)}
     if nan_at:
         given["nan_at"] = list(nan_at)
 
     def compute() -> Mapping[str, Any]:
-        data = pack(seed).copy()
+        data = pack(seed, shape).copy()
         data.reshape(-1)[list(nan_at)] = np.nan
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "voice.bin"
             path.write_bytes(data.astype("<f4").tobytes())
-            return {"row": floats(load_voice(path).row(count))}
+            return {"row": floats(load_voice(path, config=_config(shape)).row(count))}
 
     return case(name, given, compute, refused=refused)
 
@@ -83,6 +126,61 @@ def _sized(size: int) -> Case:
 
     said = [f"expected {FILE_BYTES} bytes", f"found {size}"]
     return case(f"file-of-{size}-bytes", {"bytes": size}, compute, refused=said)
+
+
+@golden("voice_files")
+def voice_files() -> Iterator[Case]:
+    """The bytes of a file to the values of its pack."""
+    rng = seeded("voice files")
+    for shape in ((1, 2), (3, 4), (5, 8)):
+        data = pack(7, shape).astype("<f4").tobytes()
+        name = f"{shape[0]}x{shape[1]}"
+        yield _file(name, data, shape)
+        for size in (0, 1, len(data) - 4, len(data) - 1, len(data) + 1, 2 * len(data)):
+            said = [f"expected {len(data)} bytes", f"found {size}"]
+            yield _file(f"{name}-of-{size}-bytes", (2 * data)[:size], shape, refused=said)
+    for place, word in enumerate(_SPECIAL):
+        data = _with(pack(9, (2, 4)).astype("<f4").tobytes(), place, word)
+        said = ["1 of 8 values", "NaN or infinite"]
+        yield _file(f"refused-{word:08x}", data, (2, 4), refused=said)
+    for place, word in enumerate(_UNUSUAL):
+        data = _with(pack(9, (2, 4)).astype("<f4").tobytes(), place, word)
+        yield _file(f"unusual-{word:08x}", data, (2, 4))
+    for number in range(10):
+        bits = [rng.getrandbits(32) & 0xFF7F_FFFF for _ in range(8)]
+        yield _file(f"bits-{number}", struct.pack("<8I", *bits), (4, 2))
+
+
+@drawn("voice_files")
+def any_file(rng: random.Random, name: str) -> Case:
+    """A file of any bytes, some of them changed, of one size or a little another."""
+    shape = _shape(rng, standard=0.0)
+    size = shape[0] * shape[1] * 4
+    data = (
+        rng.randbytes(size) if rng.random() < 0.1 else pack(rng.randrange(2**32), shape).tobytes()
+    )
+    for _ in range(rng.choice((0, 0, 1, 3))):
+        word = rng.choice((*_SPECIAL, *_UNUSUAL * 3, *[rng.getrandbits(32)] * 9))
+        data = _with(data, rng.randrange(size // 4), word)
+    if rng.random() < 0.15:
+        data = (data + rng.randbytes(9))[: max(0, size + rng.choice((-4, -1, 1, 4, -size, 8)))]
+    return _file(name, data, shape, refused=None)
+
+
+def _with(data: bytes, place: int, word: int) -> bytes:
+    """A file with another 32-bit word."""
+    return data[: 4 * place] + struct.pack("<I", word) + data[4 * place + 4 :]
+
+
+def _file(name: str, data: bytes, shape: Shape, *, refused: Sequence[str] | None = ()) -> Case:
+    def compute() -> Mapping[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "voice.bin"
+            path.write_bytes(data)
+            return {"values": floats(load_voice(path, config=_config(shape)).data)}
+
+    given = {"rows": shape[0], "columns": shape[1], "file": raw(data)}
+    return case(name, given, compute, refused=refused)
 
 
 ACCEPTED = (
@@ -165,7 +263,26 @@ def _blend(count: int, uniform: Any) -> str:
     return "+".join(f"voice_{number}*{weight}" for number, weight in enumerate(weights))
 
 
-def _parsed(name: str, spec: str, *, refused: Sequence[str] = ()) -> Case:
+_NAMES = ("a", "b", "af_heart", "é", "e\N{COMBINING ACUTE ACCENT}", "x/y.pt", "v.npz:m", " a ")
+_WEIGHTS = ("1", "0.5", ".5", "5.", "1e-3", "2E+2", "1_0", "٣", "1e308", "1e-308", "0", "inf", " 2")
+_PIECES = (*"+*.eE_- x0", "+", "*", "½", "٣", "\n", "\x1c", "\N{NO-BREAK SPACE}", "nan", "1e")
+
+
+@drawn("blends")
+def any_blend(rng: random.Random, name: str) -> Case:
+    """A text that is nearly a blend, or one."""
+    if rng.random() < 0.3:
+        spec = _blend(rng.randint(2, 6), rng.random)
+    else:
+        weighted = rng.random() < 0.7
+        parts = rng.sample(_NAMES, rng.randint(1, 4))
+        spec = "+".join(part + f"*{rng.choice(_WEIGHTS)}" * weighted for part in parts)
+    if rng.random() < 0.5:
+        spec = changed(rng, spec, _PIECES, most=3)
+    return _parsed(name, spec, refused=None)
+
+
+def _parsed(name: str, spec: str, *, refused: Sequence[str] | None = ()) -> Case:
     def compute() -> Mapping[str, Any]:
         return {"parts": [[part, weight] for part, weight in parse_blend(spec)]}
 
@@ -189,14 +306,33 @@ def blended_rows() -> Iterator[Case]:
     yield _mixed("count-511", "voice_0+voice_1", seeds, 511, refused=said)
 
 
+@drawn("blended_rows")
+def any_mix(rng: random.Random, name: str) -> Case:
+    """A row of a blend that there may not be."""
+    shape = _shape(rng, standard=0.01)
+    count = rng.randint(1, 5)
+    seeds = {f"voice_{n}": rng.randrange(4 if shape == STANDARD else 2**32) for n in range(count)}
+    spec = _blend(count, rng.random) if rng.random() < 0.8 else "+".join(seeds)
+    row = rng.choice((rng.randint(1, shape[0]), rng.randint(0, shape[0] + 2)))
+    return _mixed(name, spec, seeds, row, shape=shape, refused=None)
+
+
 def _mixed(
-    name: str, spec: str, seeds: Mapping[str, int], count: int, *, refused: Sequence[str] = ()
+    name: str,
+    spec: str,
+    seeds: Mapping[str, int],
+    count: int,
+    *,
+    shape: Shape = STANDARD,
+    refused: Sequence[str] | None = (),
 ) -> Case:
     def compute() -> Mapping[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             for voice, seed in seeds.items():
-                (Path(folder) / f"{voice}.bin").write_bytes(pack(seed).astype("<f4").tobytes())
-            return {"row": floats(load_voice(spec, search=[Path(folder)]).row(count))}
+                data = pack(seed, shape).astype("<f4").tobytes()
+                (Path(folder) / f"{voice}.bin").write_bytes(data)
+            mixed = load_voice(spec, config=_config(shape), search=[Path(folder)])
+            return {"row": floats(mixed.row(count))}
 
-    given = {"spec": spec, "seeds": dict(seeds), "phoneme_count": count}
+    given = {"spec": spec, "seeds": dict(seeds), "phoneme_count": count, **_given(shape)}
     return case(name, given, compute, refused=refused)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kokoro_coreml.goldens.cases import Case, case, golden
+from kokoro_coreml.goldens.cases import Case, case, drawn, golden
 from kokoro_coreml.goldens.inputs import (
     BREATHS,
+    changed,
     exactly,
     seeded,
     sentence,
@@ -88,7 +90,27 @@ def _unsplittable() -> Iterator[Case]:
         yield _split(f"refused-{name}", text, limit, refused=said)
 
 
-def _split(name: str, text: str, limit: int, *, refused: Sequence[str] = ()) -> Case:
+def _any_text(rng: random.Random, words: int) -> str:
+    breaths = rng.choice((0.0, 0.05, 0.2, 0.6))
+    text = sentence(rng, rng.randint(1, words), longest=LONGEST_WORD - 1, breaths=breaths)
+    pieces = (*BREATHS, " ", "  ", _TILDE, "\n", "\u2003", "\x1f", rng.choice(list(ODD.values())))
+    return changed(rng, text, pieces, most=5) if rng.random() < 0.6 else text
+
+
+@drawn("splitting")
+def any_split(rng: random.Random, name: str) -> Case:
+    """A text with anything in it, at a limit that its words may exceed."""
+    limit = rng.choice((rng.randint(1, 16), rng.randint(12, 80)))
+    return _split(name, _any_text(rng, 50), limit, refused=None)
+
+
+@drawn("halves")
+def any_two(rng: random.Random, name: str) -> Case:
+    """A text with anything in it, often of few words."""
+    return _halved(name, _any_text(rng, rng.choice((2, 2, 30))), refused=None)
+
+
+def _split(name: str, text: str, limit: int, *, refused: Sequence[str] | None = ()) -> Case:
     given = {"phonemes": text, "limit": limit}
     return case(name, given, lambda: {"parts": split(text, limit)}, refused=refused)
 
@@ -119,7 +141,7 @@ def two() -> Iterator[Case]:
         yield _halved(f"refused-{name}", text, refused=said)
 
 
-def _halved(name: str, text: str, *, refused: Sequence[str] = ()) -> Case:
+def _halved(name: str, text: str, *, refused: Sequence[str] | None = ()) -> Case:
     def compute() -> Mapping[str, Any]:
         left, right = halves(text)
         return {"left": left, "right": right}

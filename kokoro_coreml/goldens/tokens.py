@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kokoro_coreml.goldens.arrays import integers
-from kokoro_coreml.goldens.cases import Case, case, golden
-from kokoro_coreml.goldens.inputs import config, exactly, letters, seeded, sentence, suite_phonemes
+from kokoro_coreml.goldens.cases import Case, case, drawn, golden
+from kokoro_coreml.goldens.inputs import (
+    changed,
+    character,
+    config,
+    exactly,
+    letters,
+    seeded,
+    sentence,
+    suite_phonemes,
+)
 from kokoro_coreml.vocabulary import Vocabulary, pad
 from kokoro_coreml.voices import VOICE_COLUMNS, VOICE_ROWS, VoicePack
 
@@ -89,7 +99,22 @@ def _refused() -> Iterator[Case]:
     yield _encoded("unknown-and-too-long", "a" * 600 + "g", refused=["U+0067", "at index 600"])
 
 
-def _encoded(name: str, phonemes: str, *, refused: list[str] | None = None) -> Case:
+@drawn("tokenizer")
+def any_phonemes(rng: random.Random, name: str) -> Case:
+    """A text as long as it may be and longer, often with something else in it."""
+    text = exactly(rng, rng.choice((rng.randint(1, 60), rng.randint(1, 530))))
+    if rng.random() < 0.4:
+        others = (
+            *rng.sample(list(UNKNOWN.values()), 2),
+            character(rng),
+            "a",
+            "\N{COMBINING TILDE}",
+        )
+        text = changed(rng, text, others, most=3)
+    return _encoded(name, text, refused=None)
+
+
+def _encoded(name: str, phonemes: str, *, refused: Sequence[str] | None = ()) -> Case:
     vocabulary = Vocabulary.from_config(config())
 
     def compute() -> Mapping[str, Any]:
@@ -97,7 +122,7 @@ def _encoded(name: str, phonemes: str, *, refused: list[str] | None = None) -> C
         row = int(_rows().row(len(phonemes))[0, 0])
         return {"ids": ids, "voice_row": row}
 
-    return case(name, {"phonemes": phonemes}, compute, refused=refused or ())
+    return case(name, {"phonemes": phonemes}, compute, refused=refused)
 
 
 @functools.cache

@@ -40,6 +40,9 @@ after its own rounding (FACTS.md section 2)."""
 
 MOST_SPECTRAL_DISTANCE_DB = 0.3
 
+CLICK = 0.002
+"""Of full scale, as `parity.thresholds` has it of a speech's opening and tail."""
+
 
 def read(name, folder=FOLDER):
     return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
@@ -210,6 +213,20 @@ def test_the_speech_is_made_of_its_parts(record, manifest):
     assert speech["samples"]["data"] is None
     assert np.array_equal(values_of(speech["durations"]), np.concatenate(durations))
     assert speech["timestamps"] == marks
+
+
+def loudest_end(audio, rate):
+    """Peak of the first and the last 5 ms."""
+    count = rate // 200
+    return max(np.abs(audio[:count]).max(), np.abs(audio[-count:]).max())
+
+
+def test_parts_begin_and_end_too_quietly_to_click_where_they_are_joined(record, manifest):
+    for part, length in zip(record["parts"], record["speech"]["parts"], strict=True):
+        audio = whole(part["runs"][-1], "outputs")["audio"].reshape(-1)[:length]
+        assert loudest_end(audio, manifest.sample_rate) < CLICK
+        cut = audio[int(np.abs(audio).argmax()) :]
+        assert loudest_end(cut, manifest.sample_rate) > CLICK
 
 
 def test_speech_is_heard(record):

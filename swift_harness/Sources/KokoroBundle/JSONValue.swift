@@ -11,19 +11,20 @@ public enum JSONValue: Sendable, Equatable {
     case integer(String)
     /// A number with a point or exponent; infinite if it is too large.
     case double(Double)
-    /// A text. Half of a surrogate pair becomes U+FFFD, since Swift's strings cannot hold it.
+    /// A text.
     case string(String)
     /// A list.
     case array([JSONValue])
     /// A table.
     case object(ExactTable<JSONValue>)
 
-    /// Lists and tables may be this deep in one another.
+    /// Lists and tables may be this deep in one another, in Python (`strict_json.py`) as here.
     static let deepest = 100
 
     /// Reads a whole document, as strictly as Python's `json` with NaN and infinity refused.
     ///
-    /// - Throws: `JSONValue.Malformed`, also for nesting deeper than 100.
+    /// - Throws: `JSONValue.Malformed`, also for nesting deeper than 100, and for half of a
+    ///   surrogate pair, which is no character.
     public init(parsing data: Data) throws {
         var scalars: [Unicode.Scalar] = []
         scalars.reserveCapacity(data.count)
@@ -166,17 +167,16 @@ private struct JSONParser {
         if let plain = Self.escapes[scalar] { return plain }
         guard scalar == "u" else { throw failure("an unknown escape") }
         let first = try codeUnit()
-        guard (0xD800..<0xDC00).contains(first), text[place...].starts(with: ["\\", "u"]) else {
-            return Unicode.Scalar(first) ?? "\u{FFFD}"
+        if let scalar = Unicode.Scalar(first) { return scalar }
+        guard (0xD800..<0xDC00).contains(first), take("\\"), take("u") else {
+            throw failure("half of a surrogate pair")
         }
-        let behindFirst = place
-        place += 2
         let second = try codeUnit()
-        guard (0xDC00..<0xE000).contains(second) else {
-            place = behindFirst
-            return "\u{FFFD}"
-        }
-        return Unicode.Scalar(0x10000 + (first - 0xD800) << 10 + (second - 0xDC00)) ?? "\u{FFFD}"
+        guard (0xDC00..<0xE000).contains(second),
+            let scalar = Unicode.Scalar(
+                0x10000 + (first - 0xD800) << 10 + (second - 0xDC00))
+        else { throw failure("half of a surrogate pair") }
+        return scalar
     }
 
     /// Four hexadecimal digits.

@@ -9,6 +9,8 @@ public struct GoldenFolder: Sendable {
 
     /// The folder.
     public let url: URL
+    /// What the cases were drawn from, nil where they were chosen.
+    public let seed: UInt64?
     private let listed: GoldenInput
 
     /// Reads the index of a folder.
@@ -25,6 +27,7 @@ public struct GoldenFolder: Sendable {
                 "'\(url.path)' is no folder of golden files of schema 1; write it again")
         }
         listed = files
+        seed = try? index.integer("seed", as: UInt64.self)
     }
 
     /// Names of the files that the index lists.

@@ -90,6 +90,12 @@ public struct GoldenInput: Sendable {
         }
     }
 
+    /// A file's content in base64.
+    public func bytes(_ name: String) throws -> Data {
+        guard case .bytes(let data) = try GoldenValue(value(name)) else { throw wrong(name) }
+        return data
+    }
+
     private func integer<Number: FixedWidthInteger>(
         of value: JSONValue, _ name: String
     ) throws -> Number {

@@ -15,6 +15,7 @@ extension PortableFunctions {
             PortableFunction("splitting") { try splitting($0) },
             PortableFunction("tokenizer", tokenizer(vocabulary)),
             PortableFunction("vocabularies") { try vocabularies($0) },
+            PortableFunction("voice_files") { try voiceFiles($0) },
             PortableFunction("voices") { try voices($0) },
             PortableFunction("wav") { try wav($0) },
         ]
@@ -59,13 +60,19 @@ extension PortableFunctions {
             let bytes = Data(count: try input.integer("bytes"))
             return .floats(try VoicePack(name: "voice", bytes: bytes).row(phonemeCount: 1))
         }
-        var values = generatedPack(seed: try input.integer("seed"))
+        let shape = try PackShape(input)
+        var values = shape.generated(seed: try input.integer("seed"))
         let wrong = input.has("nan_at") ? try input.integers("nan_at") : []
         for place in wrong { values[place] = .nan }
-        let pack = try VoicePack(name: "voice", bytes: LittleEndian.bytes(values))
+        let pack = try shape.pack("voice", bytes: LittleEndian.bytes(values))
         return .table([
             "row": .floats(try pack.row(phonemeCount: input.integer("phoneme_count")))
         ])
+    }
+
+    private static func voiceFiles(_ input: GoldenInput) throws -> GoldenValue {
+        let pack = try PackShape(input).pack("voice", bytes: input.bytes("file"))
+        return .table(["values": .floats(pack.values)])
     }
 
     private static func blends(_ input: GoldenInput) throws -> GoldenValue {
@@ -77,9 +84,11 @@ extension PortableFunctions {
 
     private static func blendedRows(_ input: GoldenInput) throws -> GoldenValue {
         let seeds = try input.table("seeds")
+        let shape = try PackShape(input)
         let parts = try VoiceBlend(input.text("spec")).parts.map { part in
-            let values = generatedPack(seed: try seeds.integer(part.name))
-            return (pack: try VoicePack(name: part.name, values: values), weight: part.weight)
+            let values = shape.generated(seed: try seeds.integer(part.name))
+            let pack = try shape.pack(part.name, bytes: LittleEndian.bytes(values))
+            return (pack: pack, weight: part.weight)
         }
         let row = try VoicePack.blended(parts).row(phonemeCount: input.integer("phoneme_count"))
         return .table(["row": .floats(row)])
@@ -138,14 +147,30 @@ extension PortableFunctions {
     }
 
     private static func manifests(_ input: GoldenInput) throws -> GoldenValue {
-        _ = try Manifest(json: Data(input.text("json").utf8))
-        return .table(["valid": .bool(true)])
+        let manifest = try Manifest(json: Data(input.text("json").utf8))
+        guard input.has("read") else { return .table(["valid": .bool(true)]) }
+        return .table(["valid": .bool(true), "read": try GoldenValue(reading: manifest)])
+    }
+}
+
+/// Rows and columns of a pack, those of Kokoro-82M where a case names none.
+private struct PackShape {
+    let rows: Int
+    let columns: Int
+
+    init(_ input: GoldenInput) throws {
+        rows = input.has("rows") ? try input.integer("rows") : VoicePack.standardRows
+        columns = input.has("columns") ? try input.integer("columns") : VoicePack.standardColumns
+    }
+
+    func pack(_ name: String, bytes: Data) throws -> VoicePack {
+        try VoicePack(name: name, bytes: bytes, rows: rows, columns: columns)
     }
 
     /// The pack that both sides make of a seed instead of reading a file.
-    private static func generatedPack(seed: Int) -> [Float] {
+    func generated(seed: Int) -> [Float] {
         let multiplier = 2_654_435_761
-        return (0..<VoicePack.standardRows * VoicePack.standardColumns).map { place in
+        return (0..<rows * columns).map { place in
             let hashed = UInt32(truncatingIfNeeded: (place + seed) &* multiplier)
             return Float(Double(hashed) * 0x1p-32 - 0.5)
         }

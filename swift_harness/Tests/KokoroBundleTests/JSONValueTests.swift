@@ -22,8 +22,9 @@ final class JSONValueTests: XCTestCase {
 
     func testTextsAreCodePoints() throws {
         XCTAssertEqual(try parsed(#""\ud83d\udde3\n\u00e9\/""#), .string("🗣\né/"))
-        XCTAssertEqual(try parsed(#""\ud83d""#), .string("\u{FFFD}"))
-        XCTAssertEqual(try parsed(#""\ud83dA""#), .string("\u{FFFD}A"))
+        XCTAssertEqual(try parsed(#""\uD83D\uDDE3""#), .string("🗣"))
+        XCTAssertEqual(
+            try parsed(#""\ud800\udc00\udbff\udfff""#), .string("\u{10000}\u{10FFFF}"))
         guard case .object(let table) = try parsed("{\"\u{E9}\": 1, \"e\u{301}\": 2}") else {
             return XCTFail("expected an object")
         }
@@ -49,6 +50,19 @@ final class JSONValueTests: XCTestCase {
         for text in wrong { XCTAssertThrowsError(try parsed(text), text) }
         XCTAssertThrowsError(try JSONValue(parsing: Data([0x22, 0xFF, 0x22])))
         XCTAssertThrowsError(try JSONValue(parsing: Data([0x22, 0xED, 0xA0, 0x80, 0x22])))
+    }
+
+    func testHalfASurrogatePairIsRefused() {
+        let halves = [
+            #"\ud83d"#, #"\ud83dA"#, #"\udde3"#, #"\udde3\ud83d"#, #"\ud83d\ud83d\udde3"#,
+            #"\ud83d\n"#, #"\ud83d\u0041"#, #"\\\ud83d\\udde3"#, #"\udfff"#,
+        ]
+        for half in halves {
+            XCTAssertThrowsError(try parsed("\"\(half)\""), half)
+            XCTAssertThrowsError(try parsed("{\"\(half)\": 1}"), half)
+            XCTAssertThrowsError(try parsed("{\"a\": \"\(half)\", \"a\": 1}"), half)
+        }
+        XCTAssertEqual(try parsed(#""\\ud83d""#), .string(#"\ud83d"#))
     }
 
     func testNestingIsReadAsDeepAsItMayBeAndNoDeeper() throws {

@@ -17,6 +17,12 @@ final class GoldenTests: XCTestCase {
         #endif
     }
 
+    private static let drawn = [
+        "blended_rows", "blends", "halves", "joining", "manifests", "noise", "splitting",
+        "timestamps", "tokenizer", "vocabularies", "voice_files", "voices",
+    ]
+    private static let leastCases = 500
+
     func testEveryFunctionGivesPythonsNumbers() throws {
         let folder = try CommittedGoldens.folder()
         XCTAssertEqual(folder.functions, try PortableFunctions.all(for: folder).map(\.name))
@@ -30,6 +36,30 @@ final class GoldenTests: XCTestCase {
             XCTAssertGreaterThanOrEqual(counts.values.min() ?? 0, 10)
             XCTAssertGreaterThanOrEqual(counts.removeValue(forKey: "manifests") ?? 0, 150)
             XCTAssertGreaterThanOrEqual(counts.values.reduce(0, +), 500)
+        }
+    }
+
+    /// `.ci/run` writes the cases anew and asks for them; elsewhere they are run where they are.
+    func testRandomCasesGivePythonsNumbersAndVerdicts() throws {
+        let place = CommittedGoldens.url.deletingLastPathComponent()
+            .appendingPathComponent("random")
+        let exists = { (name: String) in
+            FileManager.default.fileExists(atPath: place.appendingPathComponent(name).path)
+        }
+        guard exists("required") || exists("goldens/index.json") else {
+            throw XCTSkip("no random golden files; docs/goldens.md says how to write some")
+        }
+        let folder = try GoldenFolder(place.appendingPathComponent("goldens"))
+        let seed = try XCTUnwrap(folder.seed)
+        let names = folder.functions
+        XCTAssert(Set(names).isSuperset(of: Self.drawn), "only \(names)")
+        let functions = try PortableFunctions.all(for: folder)
+        XCTAssert(Set(functions.map(\.name)).isSuperset(of: names), "only \(functions.map(\.name))")
+        for function in functions where names.contains(function.name) {
+            let found = try function.check(in: folder)
+            print("random goldens of seed \(seed): \(found.cases) cases of \(function.name)")
+            XCTAssertGreaterThanOrEqual(found.cases, Self.leastCases, function.name)
+            for failure in found.failures { XCTFail("seed \(seed): \(failure)") }
         }
     }
 

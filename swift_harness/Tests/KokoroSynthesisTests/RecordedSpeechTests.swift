@@ -68,6 +68,27 @@ final class RecordedSpeechTests: XCTestCase {
         XCTAssertGreaterThan(Set(all.flatMap(\.parts).map(\.bucket.tokens)).count, 1)
     }
 
+    /// Peak of the first and the last 5 ms.
+    private func loudestEnd(_ samples: some BidirectionalCollection<Float>, _ rate: Int) -> Float {
+        let ends = Array(samples.prefix(rate / 200)) + Array(samples.suffix(rate / 200))
+        return ends.map(abs).max() ?? 0
+    }
+
+    func testPartsBeginAndEndTooQuietlyToClickWhereTheyAreJoined() async throws {
+        let click: Float = 0.002
+        let synthesizer = try synthesizer()
+        for recording in try recordings().all {
+            let speech = try await synthesizer.synthesize(
+                phonemes: recording.phonemes, voice: recording.voice, speed: recording.speed)
+            for part in speech.parts {
+                XCTAssertLessThan(loudestEnd(part.samples, speech.sampleRate), click, recording.id)
+                let peak = part.samples.map(abs).max() ?? 0
+                let cut = part.samples.drop { abs($0) < peak }
+                XCTAssertGreaterThan(loudestEnd(cut, speech.sampleRate), click, recording.id)
+            }
+        }
+    }
+
     func testAllAtOnceAndWithLittleMemoryIsTheSame() async throws {
         let recordings = try recordings()
         let synthesizer = try synthesizer(memory: .onePerStage)
