@@ -22,6 +22,7 @@ def main() -> int:
     tasks = parser.add_subparsers(dest="task", required=True)
     bundle = tasks.add_parser("bundle", help="set up, convert, and write artifacts/kokoro-82m/")
     test = tasks.add_parser("test", help="set up, lint, type-check and test")
+    tasks.add_parser("setup", help="set up what `test` needs, and stop there")
     for task, what in ((bundle, "kokoro-coreml convert"), (test, "pytest")):
         task.add_argument("arguments", nargs="*", help=f"passed on to {what}, after a --")
     given = parser.parse_args()
@@ -30,6 +31,9 @@ def main() -> int:
         print(f"Python {wanted} is needed, this is {sys.version.split()[0]}", file=sys.stderr)
         return 2
     try:
+        if given.task == "setup":
+            _install("test")
+            return 0
         return {"bundle": _bundle, "test": _test}[given.task](given.arguments)
     except subprocess.CalledProcessError as error:
         return error.returncode

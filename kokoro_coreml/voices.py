@@ -206,7 +206,7 @@ def _weight(spec: str, text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        weight = float(text)
+        weight = float(text.strip())  # `float` alone leaves U+001C to U+001F in ASCII texts
     except ValueError as error:
         raise VoiceError(f"voice {spec!r}: {text.strip()!r} is not a weight") from error
     if not (math.isfinite(weight) and weight > 0):

@@ -238,13 +238,12 @@ def ci(tmp_path):
         write(
             tmp_path / "tasks.py",
             "import os, pathlib, sys, time\n"
-            "def _install(extra):\n"
-            "    assert extra == 'test'\n"
+            "if sys.argv[1:] == ['setup']:\n"
             "    pathlib.Path('installed').touch()\n"
-            "if __name__ == '__main__':\n"
-            "    assert sys.argv[1:] == ['test'] and os.environ['KOKORO_REQUIRE_BROWSER'] == '1'\n"
-            "    pathlib.Path('python.pid').write_text(str(os.getpid()))\n"
-            f"    time.sleep({python_seconds})\n    {lines}\n    sys.exit({python})\n",
+            "    sys.exit()\n"
+            "assert sys.argv[1:] == ['test'] and os.environ['KOKORO_REQUIRE_BROWSER'] == '1'\n"
+            "pathlib.Path('python.pid').write_text(str(os.getpid()))\n"
+            f"time.sleep({python_seconds})\n{lines}\nsys.exit({python})\n",
         )
         write(
             tmp_path / ".venv" / "bin" / "kokoro-coreml",

@@ -207,6 +207,7 @@ ACCEPTED = (
     "mine.bin*0.5+folder/yours.pt*0.5",
     "v.npz:af*0.2+v.npz:am*0.8",
     "é*1+e\N{COMBINING ACUTE ACCENT}*1",
+    "a*\x1c2+b*1",
 )
 
 REFUSED: Mapping[str, tuple[str, ...]] = {
