@@ -161,7 +161,12 @@ def assemble(packages: Sequence[PackageInspection], rules: Rules) -> Inspection:
     used = {i for f in functions for o in f.operations for i in o.rules}
     used |= {finding.rule for f in functions for finding in f.findings}
     records = {
-        rule.id: RuleRecord(rule.found, rule.confidence, rule.generations, rules.urls(rule.sources))
+        rule.id: RuleRecord(
+            rule.found,
+            rule.confidence_of(rule.holds_for),
+            rule.holds_for,
+            rules.urls(rule.sources),
+        )
         for rule in rules.rules
         if rule.id in used
     }
@@ -230,7 +235,7 @@ def _program_findings(
     units, found = question.compute_units, []
     rules = [r for r in question.rules.rules if PROGRAM in r.operators and units in r.severity]
     for rule in (r for r in rules if _concerns(r, question)):
-        generations = [g for g in question.generations if g in rule.generations]
+        generations = [g for g in question.generations if g in rule.holds_for]
         switches = least_switches(placed, generations or question.generations)
         program = _program(package, reading, {"switches": float(switches)})
         if matching([rule], program, units):
@@ -239,13 +244,13 @@ def _program_findings(
 
 
 def _concerns(rule: Rule, question: Question) -> bool:
-    return not rule.generations or bool(set(rule.generations) & set(question.generations))
+    return not rule.holds_for or bool(set(rule.holds_for) & set(question.generations))
 
 
 def _finding(rule: Rule, operation: Operation, function: str, question: Question) -> Finding:
     node = operation.node
-    every = set(question.generations) <= set(rule.generations) and len(question.generations) > 1
-    concerned = [] if every else [g for g in question.generations if g in rule.generations]
+    every = set(question.generations) <= set(rule.holds_for) and len(question.generations) > 1
+    concerned = [] if every else [g for g in question.generations if g in rule.holds_for]
     return Finding(
         severity=rule.severity[question.compute_units],
         rule=rule.id,
@@ -257,7 +262,7 @@ def _finding(rule: Rule, operation: Operation, function: str, question: Question
         expected=rule.expected or "",
         generations=tuple(concerned),
         systems=rule.systems,
-        confidence=rule.confidence,
+        confidence=rule.confidence_of(question.generations),
         sources=question.rules.urls(rule.sources),
     )
 
