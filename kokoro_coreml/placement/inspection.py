@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,9 @@ from kokoro_coreml.placement.rules import (
     message,
 )
 from kokoro_coreml.placement.summary import least_switches, summarize
+
+NORMS = ("instance_norm", "layer_norm", "reduce_mean")
+"""Operators of a norm, whole or written out."""
 
 
 @dataclass(frozen=True)
@@ -237,10 +241,18 @@ def _program_findings(
     for rule in (r for r in rules if _concerns(r, question)):
         generations = [g for g in question.generations if g in rule.holds_for]
         switches = least_switches(placed, generations or question.generations)
-        program = _program(package, reading, {"switches": float(switches)})
+        counts = {"switches": float(switches), "unplaced_halves": float(_unplaced(placed))}
+        program = _program(package, reading, counts)
         if matching([rule], program, units):
             found.append(_finding(rule, program, reading.name, question))
     return found
+
+
+def _unplaced(placed: Sequence[PlacedOperation]) -> int:
+    return sum(
+        o.predicted == "unknown" and o.type != "cast" and any(r.dtype == "fp16" for r in o.results)
+        for o in placed
+    )
 
 
 def _concerns(rule: Rule, question: Question) -> bool:
@@ -269,7 +281,13 @@ def _finding(rule: Rule, operation: Operation, function: str, question: Question
 
 def _program(package: Package, reading: Reading, given: Mapping[str, float]) -> Operation:
     """The function as a whole, in the shape of an operation."""
-    counts = {"program_operations": float(len(reading.nodes)), **given}
+    kinds = Counter(node.type for node in reading.nodes)
+    counts = {
+        "program_operations": float(len(reading.nodes)),
+        "program_sines": float(kinds["sin"]),
+        "program_norms": float(sum(kinds[kind] for kind in NORMS)),
+        **given,
+    }
     return Operation(Node(-1, PROGRAM, reading.name, {}, ()), package, counts)
 
 

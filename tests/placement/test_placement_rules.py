@@ -44,7 +44,7 @@ def test_a_finding_says_what_was_found_where_and_who_says_so():
         return mb.cumsum(x=mb.relu(x=x), axis=1, name="total")
 
     function = inspect_body(body, half(4, 32))
-    (found,) = [f for f in function.findings if f.rule == "unsupported-math"]
+    (found,) = [f for f in function.findings if f.rule == "running-sum"]
     total = next(o for o in function.operations if o.type == "cumsum")
     assert (found.severity, found.type, found.name) == ("severe", "cumsum", "total")
     assert found.position == total.position
@@ -53,7 +53,7 @@ def test_a_finding_says_what_was_found_where_and_who_says_so():
     assert found.sources[0].startswith("https://github.com/751K/")
     assert found.generations == (), "it holds for all that were asked about"
     assert total.predicted == "CPU"
-    assert total.rules == ("unsupported-math",)
+    assert total.rules == ("running-sum",)
 
 
 def test_numbers_stand_in_the_message():
@@ -115,6 +115,22 @@ def test_a_program_that_is_too_large_leaves_its_generation_unknown(tmp_path):
     (switches,) = (f for f in every.findings if f.rule == "switches")
     assert "at least 2 times" in switches.found, "which it does on the H16"
     assert inspected(package, "CPU_ONLY").operations[-1].predicted == "CPU"
+
+
+@pytest.mark.parametrize("generation", ["M2", "M3", "M4", "M5", "M6", None])
+@pytest.mark.parametrize("name", ["arguments", "argsort-on-m1"])
+def test_where_sources_conflict_the_device_is_unknown_and_the_finding_severe(
+    name, generation, tmp_path
+):
+    """One source measured the M4 through Core ML, the other the chips outside it."""
+    function = inspected(CASES[name].matching(tmp_path / "a.mlpackage"), generation=generation)
+    operation = function.operations[-1]
+    assert operation.predicted == "unknown"
+    assert "arguments" in operation.rules
+    (found,) = [f for f in function.findings if f.rule == "arguments"]
+    assert (found.severity, found.confidence) == ("severe", "reported")
+    assert any("751K" in s for s in found.sources)
+    assert any("op-catalog" in s for s in found.sources)
 
 
 @pytest.mark.parametrize(("units", "severity"), [("CPU_AND_NE", "severe"), ("ALL", "severe")])
