@@ -44,8 +44,10 @@ was.
 
 **Confidence.** `documented`: by Apple or a maintainer. `measured by others`: a public measurement.
 `reported`: an issue or a single observation, or sources that disagree. `measured here`: by this
-project. ANEForge and 751K's compiler measurements are of the Neural Engine's compiler outside Core
-ML, unless the title says otherwise.
+project. A generation that none of a rule's sources measured, but that one of them infers it for,
+from the compiler's tables or the order of the chips, is `inferred` and stands below with a `?`. The
+list of sources names the chips that each of them measured. ANEForge and 751K's compiler
+measurements are of the Neural Engine's compiler outside Core ML, unless the title says otherwise.
 """
 
 
@@ -89,24 +91,30 @@ def _placements(rules: Iterable[Rule]) -> list[str]:
     for r in rules:
         lines.append(
             f"| `{r.id}` | {_operators(r)} | {_when(r)} | {r.verdict} "
-            f"| {', '.join(r.generations)} | {r.confidence} | {_ids(r.sources)} |"
+            f"| {_generations_of(r)} | {r.confidence} | {_ids(r.sources)} |"
         )
     return [*lines, ""]
+
+
+def _generations_of(rule: Rule) -> str:
+    return ", ".join(f"{g}?" if g in rule.inferred else g for g in rule.holds_for)
 
 
 def _findings(rules: Iterable[Rule]) -> list[str]:
     lines = [
         "## Findings",
         "",
-        "| rule | operators | when | severity | found | instead | confidence | sources |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| rule | operators | when | severity | generations | found | instead | confidence "
+        "| sources |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in rules:
         severity = "<br>".join(f"{units}: {s}" for units, s in r.severity.items())
         systems = f" ({r.systems})" if r.systems else ""
         lines.append(
-            f"| `{r.id}` | {_operators(r)} | {_when(r)} | {severity} | {r.found}{systems} "
-            f"| {r.expected} | {r.confidence} | {_ids(r.sources)} |"
+            f"| `{r.id}` | {_operators(r)} | {_when(r)} | {severity} "
+            f"| {_generations_of(r)} | {r.found}{systems} | {r.expected} "
+            f"| {r.confidence} | {_ids(r.sources)} |"
         )
     return [*lines, ""]
 
@@ -120,7 +128,12 @@ def _facts() -> list[str]:
 
 
 def _sources(sources: Iterable[Source]) -> list[str]:
-    return ["## Sources", "", *(f"- `{s.id}`: [{s.title}]({s.url})" for s in sources), ""]
+    return ["## Sources", "", *(_source(s) for s in sources), ""]
+
+
+def _source(source: Source) -> str:
+    measured = f"; measured {', '.join(source.measured)}" if source.measured else ""
+    return f"- `{source.id}`: [{source.title}]({source.url}){measured}"
 
 
 def _operators(rule: Rule) -> str:

@@ -15,6 +15,7 @@ import torch
 from kokoro_coreml.executor.extremes import Extremes
 from kokoro_coreml.executor.ops import OPS
 from kokoro_coreml.executor.package import Package
+from kokoro_coreml.placement import magnitudes
 from kokoro_coreml.placement.arithmetic import work
 from kokoro_coreml.placement.constants import reach
 from kokoro_coreml.placement.operations import (
@@ -26,7 +27,7 @@ from kokoro_coreml.placement.operations import (
     fact,
     kernel,
 )
-from kokoro_coreml.placement.reading import Node
+from kokoro_coreml.placement.reading import Node, Tensor
 
 __all__ = ["FACTS"]
 
@@ -213,9 +214,69 @@ def same_operands(operation: Operation) -> float | None:
 
 @fact
 def of_quotient(operation: Operation) -> float | None:
-    """1 if the operand is the result of a division, else 0."""
-    x = operation.argument("x")
-    return float(x is not None and x.producer is not None and x.producer.type == "real_div")
+    """1 if the operand is a quotient, else 0; that of two magnitudes has no quadrant to lose."""
+    division = _made_by(operation.argument("x"), "real_div")
+    above = division.arguments.get("x", ()) if division else ()
+    return float(bool(above) and not _is_magnitude(above[0]))
+
+
+@fact
+def strict_half_turn(operation: Operation) -> float | None:
+    """1 if it adds pi to the atan of a quotient only where a comparison is strict, else 0."""
+    angle = _made_by(operation.argument("x"), "atan")
+    turn = _made_by(operation.argument("y"), "mul")
+    if operation.node.type != "add" or angle is None or turn is None:
+        return 0
+    if not of_quotient(Operation(angle, operation.package)):
+        return 0
+    factor = Operation(turn, operation.package)
+    both = _made_by(factor.argument("x"), "logical_and")
+    half = factor.number("y")
+    tests = [_made_by(t, "greater") for t in both.operands] if both else []
+    return float(any(tests) and half is not None and abs(half - math.pi) < PI_IN_HALF)
+
+
+PI_IN_HALF = 0.01
+"""How far from pi it may stand as a constant."""
+
+
+def _made_by(tensor: Tensor | None, kind: str) -> Node | None:
+    """The operation of a kind that gives a value, casts aside."""
+    producer = tensor.producer if tensor is not None else None
+    while producer is not None and producer.type == "cast" and kind != "cast":
+        producer = producer.arguments["x"][0].producer
+    return producer if producer is not None and producer.type == kind else None
+
+
+def _is_magnitude(tensor: Tensor) -> bool:
+    if _made_by(tensor, "abs"):
+        return True
+    least = _made_by(tensor, "minimum") or _made_by(tensor, "maximum")
+    return least is not None and all(_is_magnitude(t) for t in least.operands)
+
+
+@fact
+def may_wrap(operation: Operation) -> float | None:
+    """1 if a result of whole numbers can leave its type, by the constants behind it; else 0."""
+    return float(magnitudes.may_wrap(operation.node, operation.package))
+
+
+@fact
+def program_sines(operation: Operation) -> float | None:
+    """Sines of the function."""
+    return operation.given.get("program_sines")
+
+
+@fact
+def program_norms(operation: Operation) -> float | None:
+    """Norms of the function, and means, which a norm that is written out has."""
+    return operation.given.get("program_norms")
+
+
+@fact
+def unplaced_halves(operation: Operation) -> float | None:
+    """Operations of the function, but casts, that give fp16 on an unknown device."""
+    return operation.given.get("unplaced_halves")
 
 
 @fact

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,9 @@ from kokoro_coreml.placement.rules import (
     message,
 )
 from kokoro_coreml.placement.summary import least_switches, summarize
+
+NORMS = ("instance_norm", "layer_norm", "reduce_mean")
+"""Operators of a norm, whole or written out."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,12 @@ def assemble(packages: Sequence[PackageInspection], rules: Rules) -> Inspection:
     used = {i for f in functions for o in f.operations for i in o.rules}
     used |= {finding.rule for f in functions for finding in f.findings}
     records = {
-        rule.id: RuleRecord(rule.found, rule.confidence, rule.generations, rules.urls(rule.sources))
+        rule.id: RuleRecord(
+            rule.found,
+            rule.confidence_of(rule.holds_for),
+            rule.holds_for,
+            rules.urls(rule.sources),
+        )
         for rule in rules.rules
         if rule.id in used
     }
@@ -230,22 +239,30 @@ def _program_findings(
     units, found = question.compute_units, []
     rules = [r for r in question.rules.rules if PROGRAM in r.operators and units in r.severity]
     for rule in (r for r in rules if _concerns(r, question)):
-        generations = [g for g in question.generations if g in rule.generations]
+        generations = [g for g in question.generations if g in rule.holds_for]
         switches = least_switches(placed, generations or question.generations)
-        program = _program(package, reading, {"switches": float(switches)})
+        counts = {"switches": float(switches), "unplaced_halves": float(_unplaced(placed))}
+        program = _program(package, reading, counts)
         if matching([rule], program, units):
             found.append(_finding(rule, program, reading.name, question))
     return found
 
 
+def _unplaced(placed: Sequence[PlacedOperation]) -> int:
+    return sum(
+        o.predicted == "unknown" and o.type != "cast" and any(r.dtype == "fp16" for r in o.results)
+        for o in placed
+    )
+
+
 def _concerns(rule: Rule, question: Question) -> bool:
-    return not rule.generations or bool(set(rule.generations) & set(question.generations))
+    return not rule.holds_for or bool(set(rule.holds_for) & set(question.generations))
 
 
 def _finding(rule: Rule, operation: Operation, function: str, question: Question) -> Finding:
     node = operation.node
-    every = set(question.generations) <= set(rule.generations) and len(question.generations) > 1
-    concerned = [] if every else [g for g in question.generations if g in rule.generations]
+    every = set(question.generations) <= set(rule.holds_for) and len(question.generations) > 1
+    concerned = [] if every else [g for g in question.generations if g in rule.holds_for]
     return Finding(
         severity=rule.severity[question.compute_units],
         rule=rule.id,
@@ -257,14 +274,20 @@ def _finding(rule: Rule, operation: Operation, function: str, question: Question
         expected=rule.expected or "",
         generations=tuple(concerned),
         systems=rule.systems,
-        confidence=rule.confidence,
+        confidence=rule.confidence_of(question.generations),
         sources=question.rules.urls(rule.sources),
     )
 
 
 def _program(package: Package, reading: Reading, given: Mapping[str, float]) -> Operation:
     """The function as a whole, in the shape of an operation."""
-    counts = {"program_operations": float(len(reading.nodes)), **given}
+    kinds = Counter(node.type for node in reading.nodes)
+    counts = {
+        "program_operations": float(len(reading.nodes)),
+        "program_sines": float(kinds["sin"]),
+        "program_norms": float(sum(kinds[kind] for kind in NORMS)),
+        **given,
+    }
     return Operation(Node(-1, PROGRAM, reading.name, {}, ()), package, counts)
 
 

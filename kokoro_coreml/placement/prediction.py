@@ -105,7 +105,7 @@ def _reason(device: Predicted, used: Sequence[Rule], operation: Operation) -> st
 
 
 def _decide(rules: Sequence[Rule], generation: str) -> Rule | None:
-    own = [rule for rule in rules if generation in rule.generations]
+    own = [rule for rule in rules if generation in rule.holds_for]
     for verdict in _PRECEDENCE:
         for rule in own:
             if rule.verdict == verdict:

@@ -25,6 +25,9 @@ SCHEMA = 1
 
 RULES_FILE = "placement_rules.toml"
 
+MEASURED = "measured by others"
+"""The confidence of a rule whose generations its sources measured."""
+
 ANY = "*"
 """Stands for every operation in a rule's `operators`."""
 
@@ -63,6 +66,8 @@ class Source:
     id: Identifier
     title: Text
     url: Annotated[str, Limits(pattern=r"https://\S+", meaning="an https address")]
+    measured: tuple[Text, ...]
+    """Chips it measured; empty for documentation, and where it names none."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,8 @@ class Rule:
         found: what is the matter, in which `{fact}` stands for a number.
         confidence: how the source knows.
         sources: at least one.
-        generations: it holds for; empty where the generation plays no part.
+        generations: it holds for, as `confidence` says; empty where the generation plays no part.
+        inferred: generations that the sources did not measure, but infer it for.
         verdict: where the operation runs.
         severity: of the finding, by compute units; none where they are missing.
         expected: what to do instead; required with a severity.
@@ -135,12 +141,28 @@ class Rule:
     confidence: Literal["documented", "measured by others", "reported", "measured here"]
     sources: Annotated[tuple[Identifier, ...], Limits(minimum=1)]
     generations: tuple[Text, ...] = ()
+    inferred: tuple[Text, ...] = ()
     verdict: Verdict | None = None
     severity: Mapping[Units, Severity] = field(default_factory=dict)
     expected: str | None = None
     systems: str | None = None
     excluding: tuple[Text, ...] = ()
     when: When = field(default_factory=When)
+
+    @property
+    def holds_for(self) -> tuple[str, ...]:
+        """Generations, measured or inferred, in order; empty where they play no part."""
+        return tuple(sorted((*self.generations, *self.inferred)))
+
+    def confidence_of(self, generations: Iterable[str]) -> str:
+        """How the source knows, of some generations, in words."""
+        asked = set(generations)
+        inferred = [g for g in self.inferred if g in asked]
+        if not inferred:
+            return self.confidence
+        if not asked & set(self.generations):
+            return "inferred"
+        return f"{self.confidence}, inferred for {' and '.join(inferred)}"
 
 
 @dataclass(frozen=True)
@@ -158,10 +180,7 @@ class Rules:
         Raises:
             PlacementError: no generation has it; the nearest known one is named.
         """
-        wanted = name.strip().lower()
-        for variant in ("ultra", "max", "pro"):
-            plain = wanted.removesuffix(variant).strip()
-            wanted = plain if plain.startswith("m") else wanted
+        wanted = _plain(name).lower()
         names = {g.name.lower(): g for g in self.generations}
         for generation in self.generations:
             names |= {c.lower(): generation for c in (*generation.chips, *generation.inferred)}
@@ -224,7 +243,11 @@ def _problems(rules: Rules) -> list[str]:
         problems += _unknown(where, "source", generation.sources, [s.id for s in rules.sources])
     for rule in rules.rules:
         problems += _problems_of(rule, rules)
-    return problems
+    chips = [chip for g in rules.generations for chip in (*g.chips, *g.inferred)]
+    for source in rules.sources:
+        named = [_plain(chip) for chip in source.measured]
+        problems += _unknown(f"source '{source.id}'", "chip", named, chips)
+    return problems or [p for rule in rules.rules for p in _unmeasured(rule, rules)]
 
 
 def _problems_of(rule: Rule, rules: Rules) -> list[str]:
@@ -233,18 +256,48 @@ def _problems_of(rule: Rule, rules: Rules) -> list[str]:
     used = [*(b.fact for b in rule.when.bounds), *_placeholders(rule.found)]
     problems = [
         *_unknown(where, "source", rule.sources, [s.id for s in rules.sources]),
-        *_unknown(where, "generation", rule.generations, names),
+        *_unknown(where, "generation", rule.holds_for, names),
         *_unknown(where, "fact", used, list(FACTS)),
     ]
     if rule.verdict is None and not rule.severity:
         problems.append(f"{where} has neither a verdict nor a severity")
     if rule.severity and not rule.expected:
         problems.append(f"{where} has a severity, but does not say what is expected")
-    if rule.verdict is not None and not rule.generations:
+    if rule.verdict is not None and not rule.holds_for:
         problems.append(f"{where} has a verdict, but names no generation")
     if rule.verdict is not None and rule.when.devices:
         problems.append(f"{where} decides the device that it depends on")
+    problems += [
+        f"{where} has the generation '{name}' twice"
+        for name in rule.generations
+        if name in rule.inferred
+    ]
     return problems
+
+
+def _unmeasured(rule: Rule, rules: Rules) -> list[str]:
+    """What a rule that says it was measured claims beyond its sources' chips."""
+    if rule.confidence != MEASURED:
+        return []
+    where = f"rule '{rule.id}'"
+    chips = [c for s in rules.sources if s.id in rule.sources for c in s.measured]
+    if not chips:
+        return [f"{where} was measured by others, but none of its sources measured a chip"]
+    measured = {rules.generation_of(chip).name for chip in chips}
+    return [
+        f"{where} was measured by others, but none of its sources measured {name}"
+        for name in rule.generations
+        if name not in measured
+    ]
+
+
+def _plain(chip: str) -> str:
+    """An M chip without its variant: its Neural Engine is that of the plain one."""
+    name = chip.strip()
+    for variant in (" ultra", " max", " pro"):
+        if name.lower().startswith("m") and name.lower().endswith(variant):
+            return name[: -len(variant)].strip()
+    return name
 
 
 def _placeholders(template: str) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import torch
 from coremltools.converters.mil import Builder as mb
 
+from kokoro_coreml.lowering.corrections import corrected
 from tests.placement.packages import (
     Spec,
     edit,
@@ -186,6 +189,38 @@ def attention() -> Make:
         return mb.scaled_dot_product_attention(query=q, key=k, value=v)
 
     return of(body, *[half(1, 2, 4, 8)] * 3, ios=18)
+
+
+def generator(wave: str) -> Make:
+    """A norm written out as far as its mean, and a wave."""
+
+    def body(x):
+        mean = mb.reduce_mean(x=x, axes=[-1], keep_dims=True)
+        return getattr(mb, wave)(x=mb.sub(x=x, y=mean))
+
+    return of(body, half(1, 4, 2, 32))
+
+
+def angle(*, right: bool = False) -> Make:
+    """atan2 as coremltools lowers it, or as this project does."""
+
+    def make(path: Path) -> Path:
+        with corrected() if right else nullcontext():
+            return from_torch(lambda x: torch.atan2(x, x - 1), (2, 4), path)
+
+    return make
+
+
+def half_turn(comparison: str) -> Make:
+    """The part of an atan2 that adds pi."""
+
+    def body(x, y):
+        above = getattr(mb, comparison)(x=y, y=np.float16(0))
+        both = mb.logical_and(x=above, y=mb.less(x=x, y=np.float16(0)))
+        turn = mb.mul(x=mb.cast(x=both, dtype="fp16"), y=np.float16(np.pi))
+        return mb.add(x=mb.atan(x=mb.real_div(x=y, y=x)), y=turn)
+
+    return of(body, half(1, 32), half(1, 32))
 
 
 def flexible(shape: object) -> Make:

@@ -11,6 +11,7 @@ from coremltools.converters.mil import Builder as mb
 from tests.placement.builders import (
     Make,
     added,
+    angle,
     attention,
     chain,
     choice,
@@ -20,6 +21,8 @@ from tests.placement.builders import (
     drawn,
     flexible,
     gather,
+    generator,
+    half_turn,
     layer_norm,
     listed,
     matmul,
@@ -69,6 +72,7 @@ TILE = of(lambda x: mb.tile(x=x, reps=[1, 1, 2, 1]), half(1, 4, 2, 32))
 TO_INTEGERS = of(lambda x: mb.cast(x=x, dtype="int32"), half(1, 4, 2, 32))
 TO_FLOATS = of(lambda x: mb.cast(x=x, dtype="fp32"), half(1, 4, 2, 32))
 TOPK = of(lambda x: mb.topk(x=x, k=2, axis=-1)[0], half(1, 4, 2, 32))
+ARGSORT = of(lambda x: mb.argsort(x=x, axis=-1), half(1, 4, 2, 32))
 ARGMAX = of(lambda x: mb.reduce_argmax(x=x, axis=-1), half(1, 4, 2, 32))
 SUM = of(lambda x: mb.reduce_sum(x=x, axes=[-1], keep_dims=True), half(1, 4, 2, 65505))
 SHORTER_SUM = of(lambda x: mb.reduce_sum(x=x, axes=[-1], keep_dims=True), half(1, 4, 2, 65504))
@@ -98,6 +102,13 @@ ALONG = of(
     half(1, 4, 32),
 )
 MULTIPLY_INTEGERS = of(lambda x: mb.mul(x=x, y=np.int32(600)), whole(4))
+COUNT = of(
+    lambda x: mb.mul(
+        x=mb.reduce_sum(x=mb.cast(x=mb.greater(x=x, y=np.float16(0)), dtype="int32"), axes=[0]),
+        y=np.int32(600),
+    ),
+    half(4),
+)
 SCALAR = stated("fp16", "relu")
 MODULO = of(lambda x: mb.mod(x=x, y=np.float16(2)), half(1, 32))
 SWITCHING = of(lambda x: mb.relu(x=mb.cumsum(x=mb.relu(x=x), axis=1)), half(4, 32))
@@ -120,9 +131,11 @@ CASES: dict[str, Case] = {
     "enumerated-shape": Case(flexible(ct.EnumeratedShapes([(2, 4), (3, 4)], default=(2, 4))), RELU),
     "rank-0-output": Case(SCALAR, RELU),
     "program-size": Case(chain(347), chain(346), generation="M1"),
+    "sines-and-norms": Case(generator("sin"), generator("tanh")),
     "switches": Case(SWITCHING, RELU, generation="M4"),
     "recurrent": Case(recurrent("fp32"), RELU),
     "unsupported-math": Case(MODULO, RELU),
+    "running-sum": Case(SWITCHING, MODULO),
     "unsupported-structure": Case(
         of(lambda x: mb.band_part(x=x, lower=-1, upper=0), half(4, 4)), RELU
     ),
@@ -140,6 +153,7 @@ CASES: dict[str, Case] = {
     "computed-slice": Case(COMPUTED_SLICE, slices(4)),
     "sorting-on-m1": Case(TOPK, TOPK, generation="M1", other_generation="M2"),
     "sorting": Case(TOPK, TOPK, generation="M2", other_generation="M1"),
+    "argsort-on-m1": Case(ARGSORT, ARGSORT, generation="M1", other_generation="M2"),
     "arguments": Case(ARGMAX, RELU),
     "boxes": Case(crossed("crop_resize"), RELU),
     "convolution": Case(conv(3, 3), RELU),
@@ -147,11 +161,13 @@ CASES: dict[str, Case] = {
     "kernel-width-on-m1": Case(conv(1, 14), conv(1, 13), generation="M1"),
     "kernel-width-unmeasured": Case(conv(1, 15), conv(1, 13), generation="M2"),
     "kernel-height": Case(conv(32, 1), conv(31, 1)),
+    "kernel-height-unmeasured": Case(conv(32, 1), conv(31, 1), generation="M2"),
     "transposed-convolution": Case(conv_transpose(4, 2), conv_transpose(4, 3)),
     "transposed-convolution-stride": Case(conv_transpose(4, 3), conv_transpose(4, 2)),
     "batched-groups": Case(conv(1, 3, 2, 2), conv(1, 3, 2, 1), generation="M1"),
     "product": Case(matmul(8), RELU),
     "product-over-32768": Case(matmul(32769), matmul(32768), generation="M4"),
+    "product-over-32768-unmeasured": Case(matmul(32769), matmul(32768), generation="M5"),
     "product-over-16384": Case(matmul(16385), matmul(16384), generation="M3"),
     "attention": Case(attention(), matmul(8)),
     "pool": Case(pool("avg_pool", 3), RELU),
@@ -190,6 +206,7 @@ CASES: dict[str, Case] = {
     "state": Case(stateful(32), RELU),
     "state-width": Case(stateful(31), stateful(32)),
     "half-on-the-cpu": Case(RELU, FLOAT, units="CPU_ONLY"),
+    "half-unplaced": Case(unary("sin"), RELU),
     "half-recurrent": Case(recurrent("fp16"), recurrent("fp32"), units="CPU_ONLY"),
     "recurrent-on-the-gpu": Case(
         recurrent("fp32"), recurrent("fp32"), units="ALL", other_units="CPU_ONLY"
@@ -210,6 +227,7 @@ CASES: dict[str, Case] = {
     "half-gelu": Case(unary("gelu"), unary("gelu", "fp32")),
     "half-silu": Case(unary("silu"), unary("silu", "fp32")),
     "half-epsilon": Case(layer_norm(1e-9), layer_norm(1e-5)),
+    "half-epsilon-tiny": Case(layer_norm(1e-5), layer_norm(1e-4)),
     "unaligned-width": Case(
         unary("relu", shape=(1, 64, 32, 33)), unary("relu", shape=(1, 64, 32, 32))
     ),
@@ -218,11 +236,15 @@ CASES: dict[str, Case] = {
     ),
     "slices-side-by-side": Case(slices(4, 12), slices(0, 12), generation="M2"),
     "slice-inside-the-width": Case(slices(4), slices(0), generation="M1"),
+    "slice-inside-the-width-in-dispute": Case(
+        slices(4), slices(4), generation="M2", other_generation="M1"
+    ),
     "epsilon-of-inverse": Case(unary("inverse"), with_epsilon("inverse", 0.0)),
     "epsilon-of-root-and-logarithm": Case(unary("log", "fp32"), with_epsilon("log", 0.0)),
     "sign-of-mod": Case(MODULO, FLOOR_BY_TWO, units="CPU_ONLY"),
     "floor-division-by-one": Case(FLOOR_BY_ONE, FLOOR_BY_TWO, units="ALL"),
     "difference-with-itself": Case(TWICE, DIFFERENCE, units="CPU_ONLY"),
-    "arctangent-of-a-quotient": Case(QUOTIENT, unary("atan")),
-    "whole-number-overflow": Case(MULTIPLY_INTEGERS, ADD_INTEGERS, units="CPU_ONLY"),
+    "arctangent-without-its-edge": Case(angle(), half_turn("greater_equal"), units="CPU_ONLY"),
+    "arctangent-of-a-quotient": Case(QUOTIENT, angle(right=True), units="CPU_ONLY"),
+    "whole-number-overflow": Case(MULTIPLY_INTEGERS, COUNT, units="CPU_ONLY"),
 }

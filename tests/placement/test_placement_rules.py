@@ -44,7 +44,7 @@ def test_a_finding_says_what_was_found_where_and_who_says_so():
         return mb.cumsum(x=mb.relu(x=x), axis=1, name="total")
 
     function = inspect_body(body, half(4, 32))
-    (found,) = [f for f in function.findings if f.rule == "unsupported-math"]
+    (found,) = [f for f in function.findings if f.rule == "running-sum"]
     total = next(o for o in function.operations if o.type == "cumsum")
     assert (found.severity, found.type, found.name) == ("severe", "cumsum", "total")
     assert found.position == total.position
@@ -53,7 +53,7 @@ def test_a_finding_says_what_was_found_where_and_who_says_so():
     assert found.sources[0].startswith("https://github.com/751K/")
     assert found.generations == (), "it holds for all that were asked about"
     assert total.predicted == "CPU"
-    assert total.rules == ("unsupported-math",)
+    assert total.rules == ("running-sum",)
 
 
 def test_numbers_stand_in_the_message():
@@ -117,6 +117,22 @@ def test_a_program_that_is_too_large_leaves_its_generation_unknown(tmp_path):
     assert inspected(package, "CPU_ONLY").operations[-1].predicted == "CPU"
 
 
+@pytest.mark.parametrize("generation", ["M2", "M3", "M4", "M5", "M6", None])
+@pytest.mark.parametrize("name", ["arguments", "argsort-on-m1"])
+def test_where_sources_conflict_the_device_is_unknown_and_the_finding_severe(
+    name, generation, tmp_path
+):
+    """One source measured the M4 through Core ML, the other the chips outside it."""
+    function = inspected(CASES[name].matching(tmp_path / "a.mlpackage"), generation=generation)
+    operation = function.operations[-1]
+    assert operation.predicted == "unknown"
+    assert "arguments" in operation.rules
+    (found,) = [f for f in function.findings if f.rule == "arguments"]
+    assert (found.severity, found.confidence) == ("severe", "reported")
+    assert any("751K" in s for s in found.sources)
+    assert any("op-catalog" in s for s in found.sources)
+
+
 @pytest.mark.parametrize(("units", "severity"), [("CPU_AND_NE", "severe"), ("ALL", "severe")])
 def test_a_tile_may_not_ship_where_the_neural_engine_may_run_it(units, severity, tmp_path):
     tile = inspected(CASES["tile"].matching(tmp_path / "a.mlpackage"), units)
@@ -148,7 +164,7 @@ def test_what_the_pipeline_uses_is_on_the_neural_engine():
     admitted = {
         o
         for r in RULES.rules
-        if r.verdict == "neural_engine" and "H15" in r.generations
+        if r.verdict == "neural_engine" and "H15" in r.holds_for
         for o in r.operators
     }
     assert set(used.split()) <= admitted
@@ -166,6 +182,31 @@ def test_every_rule_has_a_source_and_its_own_name():
     assert len(set(addresses)) == len(addresses)
 
 
+def test_what_was_measured_was_measured_on_each_generation_it_claims():
+    by_id = {s.id: s for s in RULES.sources}
+    beyond = {}
+    for rule in (r for r in RULES.rules if r.confidence == "measured by others"):
+        chips = [chip for s in rule.sources for chip in by_id[s].measured]
+        measured = {RULES.generation_of(chip).name for chip in chips}
+        beyond[rule.id] = set(rule.generations) - measured
+    assert {i: g for i, g in beyond.items() if g} == {}
+
+
+@pytest.mark.parametrize(
+    ("generation", "confidence"),
+    [
+        ("M4", "measured by others"),
+        ("M3", "inferred"),
+        (None, "measured by others, inferred for H15 and H18"),
+    ],
+)
+def test_a_finding_says_where_its_sources_infer(generation, confidence, tmp_path):
+    package = CASES["unsupported-structure"].matching(tmp_path / "a.mlpackage")
+    found = inspected(package, generation=generation).findings
+    of_rule = [f.confidence for f in found if f.rule == "unsupported-structure"]
+    assert of_rule == [confidence]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -175,7 +216,7 @@ def test_every_rule_has_a_source_and_its_own_name():
         (lambda r: r["rules"][3].update(id=r["rules"][4]["id"]), "occurs twice"),
         (lambda r: r["rules"][3].update(sources=["nobody"]), "unknown source 'nobody'"),
         (lambda r: r["rules"][3].update(generations=["H99"]), "unknown generation 'H99'"),
-        (lambda r: r["rules"][3].update(generations=[]), "names no generation"),
+        (lambda r: r["rules"][3].update(generations=[], inferred=[]), "names no generation"),
         (lambda r: r["rules"][3].pop("expected"), "does not say what is expected"),
         (lambda r: r["rules"][3].update(found="{colour}"), "unknown fact 'colour'"),
         (lambda r: r["rules"][3]["when"].update(bounds=[{"fact": "size"}]), "unknown fact 'size'"),
@@ -183,10 +224,21 @@ def test_every_rule_has_a_source_and_its_own_name():
         (lambda r: r["rules"][3].update(severity={"ANE": "note"}), "must be one of"),
         (lambda r: r["rules"][3].update(verdict="maybe"), "must be one of"),
         (lambda r: r["rules"][3]["when"].update(devices=["CPU"]), "decides the device"),
+        (
+            lambda r: r["rules"][3].update(generations=["H15"], inferred=[]),
+            "none of its sources measured H15",
+        ),
+        (lambda r: r["rules"][3].update(inferred=["H13"]), "the generation 'H13' twice"),
+        (lambda r: r["rules"][3].update(inferred=["H99"]), "unknown generation 'H99'"),
+        (lambda r: r["rules"][3].update(sources=["751k-hal"]), "measured a chip"),
+        (lambda r: r["sources"][0].update(measured=["Z80"]), "unknown chip 'Z80'"),
+        (lambda r: r["sources"][0].pop("measured"), "lacks the key 'measured'"),
         (lambda r: r.update(schema=2), "schema 2, but this version .* reads 1"),
         (lambda r: r["sources"][0].update(url="http://a"), "an https address"),
         (
-            lambda r: r["sources"].append({"id": "extra", "title": "x", "url": "https://x"}),
+            lambda r: r["sources"].append(
+                {"id": "extra", "title": "x", "url": "https://x", "measured": []}
+            ),
             "no rule uses the source 'extra'",
         ),
     ],
