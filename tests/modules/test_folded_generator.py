@@ -33,7 +33,7 @@ from tests.support.folded import GeneratorPair, rows_of
 
 FOLDED_DB = 85.0
 SEAM_DB = 70.0
-"""Around a seam, on the real weights: 75.1 dB was measured (docs/pipeline.md)."""
+"""Around a seam, on the real weights: 76.4 dB and more was measured (docs/pipeline.md)."""
 COLUMNS_PER_FRAME = 120
 COLUMNS_PER_ROW = 128 * COLUMNS_PER_FRAME
 EDGE = 20
@@ -299,10 +299,9 @@ def sample(packaged: Checkpoint) -> Sample:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("bucket", "frames"), [(256, 256), (512, 400)])
-def test_every_seam_of_the_real_weights(sample: Sample, bucket: int, frames: int) -> None:
-    found = sample.parts(frames, Folding.of(bucket))
-    assert len(found) == 3 + frames // 128 - (frames % 128 == 0)
+def test_every_seam_of_a_larger_bucket(sample: Sample) -> None:
+    found = sample.parts(400, Folding.of(512))
+    assert len(found) == 3 + 3
     for name, snr in found.items():
         assert snr >= (SEAM_DB if "seam" in name else FOLDED_DB), name
 
