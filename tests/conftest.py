@@ -14,11 +14,12 @@ from hypothesis import settings
 from kokoro_coreml import threads
 from kokoro_coreml.cache import StageCache
 from kokoro_coreml.checkpoint import Checkpoint, load_checkpoint
+from kokoro_coreml.manifest import read_manifest
 from kokoro_coreml.parity.reference import Reference
 from kokoro_coreml.progress import SILENT, Reporter
+from tests.support import cut_pipeline, workers
 from tests.support import tiny_bundle as complete
 from tests.support import tiny_pipeline as pipeline
-from tests.support import workers
 from tests.support.tiny import tiny_checkpoint
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no defect
@@ -28,6 +29,7 @@ LONGEST_FIRST = (
     "test_pipeline_conversion.py",
     "test_conversion.py",
     "test_real_weights.py",
+    "test_real_pipeline.py",
     "parity/test_planted_faults.py",
     "parity/test_pipeline_faults.py",
     "checkpoint/test_files.py",
@@ -128,6 +130,17 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same by the cut `pipeline`."""
     return workers.once_per_run(tmp_path_factory, "pipeline", pipeline.fill_folder)
+
+
+@pytest.fixture(scope="session")
+def recorded_bundle(packaged: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small cut of the default recipe, of the real weights: the bundle of the recordings."""
+
+    def fill(folder: Path) -> None:
+        parity = read_manifest(cut_pipeline.RECORDINGS).parity
+        cut_pipeline.build_unjudged(folder / "bundle", packaged, parity)
+
+    return workers.once_per_run(tmp_path_factory, "recorded", fill) / "bundle"
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +21,8 @@ from kokoro_coreml.recipe import FRAME_STAGES, PIPELINE, TOKEN_STAGES
 from kokoro_coreml.synthesis import timestamps
 from kokoro_coreml.vocabulary import Vocabulary, pad
 from kokoro_coreml.voices import load_voice
-from tests.support.cut_pipeline import build_unjudged
+from tests.support.cut_pipeline import RECORDINGS as FOLDER
 
-FOLDER = Path(__file__).parents[2] / "artifacts" / "goldens" / "recordings"
 AGAIN = "docs/goldens.md says how the recordings are made again; tell the Swift package's tests"
 NAMES = tuple(phrase.id for phrase in DEFAULT_PHRASES)
 
@@ -240,11 +238,10 @@ def test_speech_is_heard(record):
 
 
 @pytest.fixture(scope="module")
-def again(packaged, manifest, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recorded")
-    build_unjudged(folder / "bundle", packaged, manifest.parity)
-    write_recordings(folder / "bundle", folder / "recordings", largest=LARGEST)
-    return folder / "recordings"
+def again(recorded_bundle, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recorded") / "recordings"
+    write_recordings(recorded_bundle, folder, largest=LARGEST)
+    return folder
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ in the slow tests at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kokoro_coreml.checkpoint import Checkpoint
+from kokoro_coreml.config import F0_PER_FRAME
 from kokoro_coreml.modules.complete import KokoroCompleteCoreML
 from kokoro_coreml.modules.folded import generator as folded_generator
 from kokoro_coreml.modules.folded.geometry import Folding
@@ -31,7 +32,8 @@ from kokoro_coreml.voices import load_voice
 from tests.support.folded import GeneratorPair, rows_of
 
 FOLDED_DB = 85.0
-SEAM_DB = 75.0
+SEAM_DB = 70.0
+"""Around a seam, on the real weights: 76.4 dB and more was measured (docs/pipeline.md)."""
 COLUMNS_PER_FRAME = 120
 COLUMNS_PER_ROW = 128 * COLUMNS_PER_FRAME
 EDGE = 20
@@ -63,10 +65,10 @@ def _snr(reference: Tensor, candidate: Tensor) -> float:
     return snr_db(reference=reference.numpy(), candidate=candidate.numpy())
 
 
-def _parts(columns: int) -> dict[str, slice]:
+def _parts(columns: int, per_row: int = COLUMNS_PER_ROW) -> dict[str, slice]:
     """Where folding could show: the beginning, around each seam, the end."""
     parts = {"beginning": slice(0, EDGE), "end": slice(columns - EDGE, columns)}
-    for seam in range(COLUMNS_PER_ROW + 1, columns, COLUMNS_PER_ROW):
+    for seam in range(per_row + 1, columns, per_row):
         parts[f"seam at {seam}"] = slice(seam - EDGE, seam + EDGE)
     return parts
 
@@ -256,8 +258,65 @@ def test_real_weights_need_a_halo_of_eight(packaged: Checkpoint, share: float) -
             _require_edges(expected, found)
 
 
+@dataclass(frozen=True)
+class Sample:
+    """The sample's features and spectrum of the source, without padding."""
+
+    pair: GeneratorPair
+    features: Tensor
+    har: Tensor
+    style: Tensor
+
+    def long(self, frames: int) -> tuple[Tensor, Tensor]:
+        """Said again and again, and cut."""
+        times = -(-F0_PER_FRAME * frames // self.features.shape[2])
+        har = torch.cat([self.har[..., :1], self.har[..., 1:].repeat(1, 1, times)], dim=2)
+        features = self.features.repeat(1, 1, times)
+        return features[..., : F0_PER_FRAME * frames], har[..., : COLUMNS_PER_FRAME * frames + 1]
+
+    def parts(self, frames: int, folding: Folding) -> dict[str, float]:
+        """SNR of the whole and of each of its `_parts`, folded against unfolded."""
+        features, har = self.long(frames)
+        self.pair.whole.frames, self.pair.folding = frames, folding
+        expected = self.pair.over_one_axis(features, har, self.style, frames)
+        missing = folding.rows * folding.core - features.shape[2]
+        features = torch.nn.functional.pad(features, (0, missing))
+        har = torch.nn.functional.pad(har, (0, missing * COLUMNS_PER_FRAME // F0_PER_FRAME))
+        at = rows_of(folding, self.pair.config.upsample_rates, frames)
+        columns = expected.shape[2]
+        found = self.pair.over_rows(features, har, self.style, at)[..., :columns]
+        places = _parts(columns, folding.core * COLUMNS_PER_FRAME // F0_PER_FRAME)
+        places["whole"] = slice(0, columns)
+        return {name: _snr(expected[..., p], found[..., p]) for name, p in places.items()}
+
+
+@pytest.fixture(scope="module")
+def sample(packaged: Checkpoint) -> Sample:
+    with torch.inference_mode():
+        frames, pair, (features, har, style), _ = _real(packaged, 1.0)
+    har = har[..., : COLUMNS_PER_FRAME * frames + 1]
+    return Sample(pair, features[..., : F0_PER_FRAME * frames], har, style)
+
+
+@pytest.mark.slow
+def test_every_seam_of_a_larger_bucket(sample: Sample) -> None:
+    found = sample.parts(400, Folding.of(512))
+    assert len(found) == 3 + 3
+    for name, snr in found.items():
+        assert snr >= (SEAM_DB if "seam" in name else FOLDED_DB), name
+
+
+@pytest.mark.slow
+def test_the_halo_alone_limits_the_seams_of_the_real_weights(sample: Sample) -> None:
+    """Seven seams; a halo of 12 leaves what rounding leaves anywhere."""
+    found = {halo: sample.parts(128, Folding(8, core=32, halo=halo)) for halo in (8, 12)}
+    assert len(found[8]) == 3 + 7
+    assert SEAM_DB <= min(found[8].values()) < FOLDED_DB
+    assert min(found[12].values()) >= FOLDED_DB + 20
+
+
 def _require_edges(expected: Tensor, found: Tensor) -> None:
-    """The beginning and the end are as good as the rest; a seam as good as declared."""
+    """The beginning and the end are as good as the rest."""
     for name, part in _parts(expected.shape[-1]).items():
         least = FOLDED_DB if "seam" not in name else SEAM_DB
         assert _snr(expected[..., part], found[..., part]) >= least, name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,65 @@ CASES = [
     *((name, size) for name in TOKEN_STAGES for size in (3, 32, 512)),
     *((name, size) for name in FRAME_STAGES for size in (128, 256)),
 ]
+
+MASKS = {f"{kind}_{i}": "float16" for kind in ("valid", "own", "share") for i in (1, 2)}
+TYPES = {
+    "Encoder": {"input_ids": "float32", "attention_mask": "float32", "encoded": "float32"},
+    "Duration": {
+        "encoded": "float32",
+        "input_ids": "int32",
+        "attention_mask": "int32",
+        "ref_s": "float32",
+        "speed": "float32",
+        "d": "float32",
+        "text": "float32",
+        "pred_dur": "int32",
+        "decoder_scale": "float16",
+        "decoder_shift": "float16",
+        "generator_scale": "float16",
+        "generator_shift": "float16",
+    },
+    "Prosody": {
+        "d": "float32",
+        "text": "float32",
+        "pred_dur": "int32",
+        "ref_s": "float32",
+        "f0": "float32",
+        "curves": "float16",
+        "levels": "float16",
+        "asr": "float16",
+        "frame_mask": "float16",
+    },
+    "Decoder": {
+        "asr": "float16",
+        "curves": "float16",
+        "levels": "float16",
+        "frame_mask": "float16",
+        "decoder_scale": "float16",
+        "decoder_shift": "float16",
+        "features": "float16",
+    },
+    "Source": {
+        "f0": "float32",
+        "frames": "int32",
+        "random_phases": "float32",
+        "noise": "float32",
+        "har": "float16",
+        **MASKS,
+    },
+    "Generator": {
+        "features": "float16",
+        "har": "float16",
+        "generator_scale": "float16",
+        "generator_shift": "float16",
+        **MASKS,
+        "hidden": "float16",
+    },
+    "Tail": {"hidden": "float16", "frames": "int32", "audio": "float32"},
+}
+"""Of every port. What F0 and the durations come from must not be in half precision."""
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "pipeline.md"
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +149,23 @@ def test_what_one_stage_gives_the_next_takes(network: PipelineNetwork) -> None:
                 continue
             assert port == known[port.name], f"{name}.{port.name}"
         known |= {port.name: port for port in stage.outputs}
+
+
+def test_every_port_has_its_type(network: PipelineNetwork) -> None:
+    assert list(TYPES) == list(PIPELINE)
+    for name, size in CASES:
+        stage = pipeline_stage(network, name, size)
+        ports = (*stage.inputs, *stage.outputs)
+        assert {port.name: port.dtype for port in ports} == TYPES[name]
+
+
+def test_the_documented_types_are_the_ports() -> None:
+    row = r"(?m)^\| (`.*?`) \| (float16|float32|int32) \| \[.*?\] \| (.*?) \| (.*?) \|$"
+    documented: dict[str, dict[str, str]] = {name: {} for name in PIPELINE}
+    for names, dtype, *ends in re.findall(row, DOCUMENT.read_text(encoding="utf-8")):
+        for stage in set(re.findall(r"`([A-Z]\w+)`", " ".join(ends))):
+            documented[stage] |= dict.fromkeys(re.findall(r"`(\w+)`", names), dtype)
+    assert documented == TYPES
 
 
 @pytest.mark.parametrize("name", PIPELINE)

@@ -23,6 +23,8 @@ from kokoro_coreml.progress import SILENT
 from kokoro_coreml.recipe import PIPELINE, load_recipe
 from kokoro_coreml.resources import recipes_folder
 
+RECORDINGS = Path(__file__).parents[2] / "artifacts" / "goldens" / "recordings"
+
 CHANGES = {
     "tokens": "[32, 64]",
     "frames": "[128]",
