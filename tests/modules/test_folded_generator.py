@@ -33,8 +33,8 @@ from tests.support.folded import GeneratorPair, rows_of
 
 FOLDED_DB = 85.0
 SEAM_DB = 75.0
-"""Around a seam, on the real weights: the sample has 80.0 dB at its worst one, 53.7 dB with a halo of 7;
-other speech 76.4 dB (docs/pipeline.md)."""
+"""Around a seam, on the real weights: the sample has 80.0 dB at its worst one, and 53.7 dB with a
+halo of 7; other speech has 76.4 dB (docs/pipeline.md)."""
 COLUMNS_PER_FRAME = 120
 COLUMNS_PER_ROW = 128 * COLUMNS_PER_FRAME
 EDGE = 20
