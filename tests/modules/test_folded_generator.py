@@ -32,8 +32,9 @@ from kokoro_coreml.voices import load_voice
 from tests.support.folded import GeneratorPair, rows_of
 
 FOLDED_DB = 85.0
-SEAM_DB = 70.0
-"""Around a seam, on the real weights: 76.4 dB and more was measured (docs/pipeline.md)."""
+SEAM_DB = 75.0
+"""Around a seam, on the real weights: the sample has 80.0 dB at its worst one, and 53.7 dB with a
+halo of 7; other speech has 76.4 dB (docs/pipeline.md)."""
 COLUMNS_PER_FRAME = 120
 COLUMNS_PER_ROW = 128 * COLUMNS_PER_FRAME
 EDGE = 20
@@ -300,10 +301,10 @@ def sample(packaged: Checkpoint) -> Sample:
 
 @pytest.mark.slow
 def test_every_seam_of_a_larger_bucket(sample: Sample) -> None:
+    """89.1 dB at the worst seam; a halo of 7 leaves 75.7 dB."""
     found = sample.parts(400, Folding.of(512))
     assert len(found) == 3 + 3
-    for name, snr in found.items():
-        assert snr >= (SEAM_DB if "seam" in name else FOLDED_DB), name
+    assert min(found.values()) >= FOLDED_DB, found
 
 
 @pytest.mark.slow
