@@ -486,8 +486,10 @@ def test_the_recipes_precisions_keep_its_bounds(real: Real, half: str | None) ->
     assert distance <= real.recipe.parity.log_spectral_distance_db
 
 
+# `Duration` comes so near to the bounds (34 dB, 0.31 dB) that the number of threads decides; the
+# lint refuses it for its LSTMs, above
 @pytest.mark.slow
-@pytest.mark.parametrize("half", sorted(set(PIPELINE) - set(HALF)))
+@pytest.mark.parametrize("half", sorted(set(PIPELINE) - {*HALF, "Duration"}))
 def test_where_the_recipe_forbids_half_precision_it_breaks_a_bound(real: Real, half: str) -> None:
     snr, distance = real.metrics(half)
     bounds = real.recipe.parity

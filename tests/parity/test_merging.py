@@ -91,7 +91,9 @@ def pipeline(tiny_pipeline, tmp_path_factory, spoken_once):
 @pytest.fixture(scope="module")
 def complete(tiny_bundle, tmp_path_factory, spoken_once):
     folder = tmp_path_factory.mktemp("mac") / "recordings"
-    return Mac(tiny_bundle, folder, tiny_thresholds())
+    # in a random network one bin that flips is heard, and which one does is the processor's choice
+    bounds = [replace(t, bound=5.0) if t.metric == "audio_snr_db" else t for t in tiny_thresholds()]
+    return Mac(tiny_bundle, folder, tuple(bounds))
 
 
 def test_a_sound_result_passes_on_every_compute_unit(pipeline):
@@ -110,7 +112,7 @@ def test_a_sound_result_passes_on_every_compute_unit(pipeline):
 
 def test_the_whole_network_in_one_package_is_judged_likewise(complete):
     leg, _ = complete.judge(complete.sound)
-    assert leg.verdict == "passed"
+    assert leg.verdict == "passed", leg.detail
     louder = with_value(complete.sound, "audio", np.float32(1.1) * value(complete.sound, "audio"))
     leg, _ = complete.judge(louder)
     assert leg.verdict == "failed"
