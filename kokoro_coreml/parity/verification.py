@@ -91,6 +91,8 @@ def _open(request: Request, reporter: Reporter) -> _Verifier:
         manifest = verify_files(request.bundle)
     merged = _merged(request)
     suite = load_suite(request.suite)
+    if any(case.recognise for case in suite.cases) and WORDS not in request.waive:
+        _warn_of_deafness(reporter)
     checkpoint = weights_of(manifest.checkpoint, request.checkpoint, reporter)
     recipe = parse_recipe(dict(manifest.recipe.content), document=MANIFEST_NAME)
     with reporter.step("build upstream's network"):
@@ -99,6 +101,15 @@ def _open(request: Request, reporter: Reporter) -> _Verifier:
     cut = _cut(run, manifest, recipe)
     run.judge = Judge(_thresholds(run, cut, recipe))
     return _Verifier(run, cut, merged)
+
+
+def _warn_of_deafness(reporter: Reporter) -> None:
+    """What hears comes last, and without it nothing passes: that is told before the long legs."""
+    if not Recogniser.available():
+        reporter.warn(
+            f"the leg '{WORDS}' cannot run, so this report cannot pass: install the recogniser "
+            f"(pip install 'kokoro-coreml[asr]') or leave the leg out (--waive {WORDS})"
+        )
 
 
 def _merged(request: Request) -> Merged | None:

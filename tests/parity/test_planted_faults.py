@@ -16,6 +16,7 @@ from kokoro_coreml.parity.request import EVERY_LEG, Request
 from kokoro_coreml.parity.results import Report
 from kokoro_coreml.parity.summary import summary
 from kokoro_coreml.parity.verification import verify
+from kokoro_coreml.progress import Reporter
 from kokoro_coreml.voices import VoicePack
 from tests.support.tiny_bundle import (
     constant,
@@ -200,6 +201,21 @@ def test_a_package_that_overflows_its_bucket_is_a_failure(bench):
     assert any("bucket" in (leg.detail or "") for leg in report.legs)
 
 
+class Told(Reporter):
+    """Warnings, and the first step behind them."""
+
+    def __init__(self):
+        self.messages = []
+
+    def warn(self, message):
+        self.messages.append(message)
+
+    def step(self, title, total=None):
+        if self.messages and "step" not in self.messages and title == "build upstream's network":
+            self.messages.append("step")
+        return super().step(title, total)
+
+
 def test_missing_speech_recognition_is_a_failure_unless_waived(bench, monkeypatch, tmp_path):
     text = (bench.folder / "suite.toml").read_text(encoding="utf-8")
     asked = tmp_path / "words.toml"
@@ -213,7 +229,10 @@ def test_missing_speech_recognition_is_a_failure_unless_waived(bench, monkeypatc
         thresholds=tiny_thresholds(),
         waive=tuple(n for n in EVERY_LEG if n not in ("words", "package = upstream")),
     )
-    report = verify(request).report
+    told = Told()
+    report = verify(request, reporter=told).report
+    assert "kokoro-coreml[asr]" in told.messages[0]
+    assert told.messages[1:] == ["step"], "it is told before the first long leg"
     (words,) = [leg for leg in report.legs if leg.name == "words"]
     assert words.verdict == "not run"
     assert "kokoro-coreml[asr]" in words.detail
