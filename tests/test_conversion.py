@@ -692,7 +692,7 @@ def test_without_a_network_the_fallback_is_announced_and_recorded(
 
 def test_a_hub_that_was_asked_for_by_name_has_no_fallback(untraced, offline, capsys):
     untraced.fails(5, checkpoint="hexgrad/Kokoro-82M")
-    assert "instead" not in capsys.readouterr().err
+    assert "Using 'packaged' instead" not in capsys.readouterr().err
 
 
 def test_a_voice_that_only_the_hub_has_needs_the_network(untraced, offline, capsys):
