@@ -197,6 +197,15 @@ def test_core_ml_is_named_with_its_units_when_it_was_the_runtime():
     assert "not run" not in view.sentence(device_report()[0])
 
 
+def test_a_leg_that_did_not_run_accuses_nothing():
+    report, _ = passed_report()
+    words = Leg("words", "not run", (), 0.0, "install the recogniser")
+    said = view.sentence(dataclasses.replace(report, verdict="failed", legs=(*report.legs, words)))
+    assert "not proven equal" in said
+    assert "is not equal" not in said
+    assert "Not run: words." in said
+
+
 def test_legs_not_run_or_waived_are_named_in_the_sentence():
     report, _ = passed_report()
     odd = (Leg("speech", "not run", (), 0.0), Leg("old packages", "waived", (), 0.0, "iOS 16"))
