@@ -16,12 +16,16 @@ public struct GoldenInput: Sendable {
     public func has(_ name: String) -> Bool { values[name] != nil }
 
     /// A text.
+    ///
+    /// - Throws: `LocalizedError` if there is none of this name, or it is of another type.
     public func text(_ name: String) throws -> String {
         guard case .string(let text) = try value(name) else { throw wrong(name) }
         return text
     }
 
     /// A list of texts.
+    ///
+    /// - Throws: `LocalizedError` if there is none of this name, or it is of another type.
     public func texts(_ name: String) throws -> [String] {
         guard case .array(let items) = try value(name) else { throw wrong(name) }
         return try items.map { item in
@@ -30,13 +34,18 @@ public struct GoldenInput: Sendable {
         }
     }
 
-    /// A number.
+    /// A number; its unit is that of the function it is for.
+    ///
+    /// - Throws: `LocalizedError` if there is none of this name, or it is of another type.
     public func number(_ name: String) throws -> Double {
         guard case .number(let number) = try GoldenValue(value(name)) else { throw wrong(name) }
         return number
     }
 
     /// A whole number of any of Swift's types.
+    ///
+    /// - Throws: `LocalizedError` if there is none of this name, or it is of another type or
+    ///   does not fit.
     public func integer<Number: FixedWidthInteger>(
         _ name: String, as _: Number.Type = Int.self
     ) throws -> Number {
@@ -44,6 +53,9 @@ public struct GoldenInput: Sendable {
     }
 
     /// A list of whole numbers.
+    ///
+    /// - Throws: `LocalizedError` if there is none of this name, or it is of another type or
+    ///   does not fit.
     public func integers<Number: FixedWidthInteger>(
         _ name: String, as _: Number.Type = Int.self
     ) throws -> [Number] {
@@ -52,6 +64,9 @@ public struct GoldenInput: Sendable {
     }
 
     /// A list of lists of whole numbers.
+    ///
+    /// - Throws: `LocalizedError` if there is none of this name, or it is of another type or
+    ///   does not fit.
     public func integerLists(_ name: String) throws -> [[Int]] {
         guard case .array(let rows) = try value(name) else { throw wrong(name) }
         return try rows.map { row in
@@ -61,12 +76,16 @@ public struct GoldenInput: Sendable {
     }
 
     /// A table.
+    ///
+    /// - Throws: `LocalizedError` if there is none of this name, or it is of another type.
     public func table(_ name: String) throws -> GoldenInput {
         guard case .object(let table) = try value(name) else { throw wrong(name) }
         return GoldenInput(values: table)
     }
 
     /// A list of tables.
+    ///
+    /// - Throws: `LocalizedError` if there is none of this name, or it is of another type.
     public func tables(_ name: String) throws -> [GoldenInput] {
         guard case .array(let items) = try value(name) else { throw wrong(name) }
         return try items.map { item in
@@ -75,13 +94,17 @@ public struct GoldenInput: Sendable {
         }
     }
 
-    /// Samples in base64.
+    /// Samples, full scale being 1, in base64.
+    ///
+    /// - Throws: `LocalizedError` if there is none of this name, or it is of another type.
     public func floats(_ name: String) throws -> [Float] {
         guard case .floats(let floats) = try GoldenValue(value(name)) else { throw wrong(name) }
         return floats
     }
 
-    /// A list of samples in base64.
+    /// A list of arrays of samples, full scale being 1, in base64.
+    ///
+    /// - Throws: `LocalizedError` if there is none of this name, or it is of another type.
     public func floatLists(_ name: String) throws -> [[Float]] {
         guard case .array(let items) = try value(name) else { throw wrong(name) }
         return try items.map { item in
@@ -91,6 +114,8 @@ public struct GoldenInput: Sendable {
     }
 
     /// A file's content in base64.
+    ///
+    /// - Throws: `LocalizedError` if there is none of this name, or it is of another type.
     public func bytes(_ name: String) throws -> Data {
         guard case .bytes(let data) = try GoldenValue(value(name)) else { throw wrong(name) }
         return data
