@@ -57,7 +57,7 @@ def exact_scheme(weight: Weight, axis: int, opset: Opset) -> Scheme | None:
 
 
 def _smallest(weight: Weight, axis: int, opset: Opset) -> Scheme | None:
-    distinct = len(np.unique(weight))
+    distinct = len(np.unique(weight.astype(np.float32)))  # see `_one_palette` of quantise.py
     palettes = [Scheme("palette", bits) for bits in PALETTE_BITS if distinct <= 1 << bits]
     if not palettes and distinct <= _MOST_DISTINCT:
         palettes = [Scheme("palette", PALETTE_BITS[-1])]

@@ -182,9 +182,10 @@ def _palette(weight: Weight, scheme: Scheme, axis: int) -> Palette:
 
 def _one_palette(weight: Weight, bits: int) -> tuple[Weight, NDArray[np.uint8]]:
     """The palette in the weight's type, and for each element the index of the nearest entry."""
-    centres = kmeans(np.sort(weight, axis=None).astype(np.float64), 1 << bits)
-    entries = np.unique(centres.astype(weight.dtype))
-    exact = entries.astype(np.float64)
+    # numpy 2.3 sorts half precision wrongly on processors with AVX-512, where values repeat
+    centres = kmeans(np.sort(weight.astype(np.float64), axis=None), 1 << bits)
+    exact = np.unique(centres.astype(weight.dtype).astype(np.float64))
+    entries = exact.astype(weight.dtype)
     between = (exact[1:] + exact[:-1]) / 2
     indices = np.searchsorted(between, weight.reshape(-1)).astype(np.uint8)
     lut = np.pad(entries, (0, (1 << bits) - len(entries)), mode="edge")

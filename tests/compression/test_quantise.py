@@ -165,3 +165,19 @@ def test_relative_error_is_in_decibels_of_energy() -> None:
     assert relative_error_db(reference=ones * 0, candidate=ones) == math.inf
     with pytest.raises(ValueError, match="differ"):
         relative_error_db(reference=ones, candidate=ones[:1])
+
+
+def test_a_half_precision_weight_of_few_values_is_kept_exactly() -> None:
+    """numpy 2.3 sorts such arrays wrongly on processors with AVX-512."""
+    rng = np.random.default_rng(0)
+    weight = (np.round(rng.standard_normal((1024, 514)) * 10) / 100).astype(np.float16)
+    assert len(set(weight.reshape(-1).tolist())) > 64
+    coarse = np.clip(weight, -0.3, 0.3)
+    palette = quantise(coarse, Scheme("palette", 6), axis=0)
+    assert np.array_equal(dequantise(palette), coarse)
+    finer, wider = (
+        quantise(w, Scheme("palette", 6), axis=0) for w in (weight, weight.astype(np.float32))
+    )
+    assert isinstance(finer, Palette)
+    assert isinstance(wider, Palette)
+    assert np.array_equal(finer.lut, wider.lut.astype(np.float16))
