@@ -107,7 +107,6 @@ def _most(metrics, name, digits=1):
 def test_the_table_of_times_in_the_readme_is_the_committed_one(readme):
     report = load_bench(REPORTS / "bench.json")
     assert report.bundle.recipe == "kokoro-82m"
-    assert report.machine.load_average is not None
     rows = []
     together = [r for r in report.utterances.ratios if r.case is None and r.runner == "executor"]
     ratios = {r.versus: r.times_as_fast for r in together}

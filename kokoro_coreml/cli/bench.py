@@ -9,48 +9,56 @@ import typer
 
 from kokoro_coreml.cli.commands import Debug, Quiet, app
 from kokoro_coreml.cli.edge import Edge, require_writable, working, write_whole
-from kokoro_coreml.cli.proof import STANDARD_OUTPUT
+from kokoro_coreml.cli.proof import STANDARD_OUTPUT, Suite
+
+_Recipe = Annotated[
+    str | None,
+    typer.Option(help="Measure the conversion of a recipe too: its name, or a TOML file."),
+]
+_Checkpoint = Annotated[
+    str | None,
+    typer.Option(help="Where the weights are, if not where the bundle or the recipe says."),
+]
+_Runners = Annotated[
+    list[str] | None,
+    typer.Option(help="executor, upstream or onnxruntime; repeatable [default: all]."),
+]
+_Precision = Annotated[
+    str, typer.Option(help="Of the executor: declared (round as declared) or float32.")
+]
+_Cases = Annotated[
+    list[str] | None,
+    typer.Option(help="Id of a case of the suite; repeatable [default: its English ones]."),
+]
+_ComputeUnits = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="For --runtime coreml: bundle (as it asks), ALL, CPU_ONLY, CPU_AND_GPU, "
+        "CPU_AND_NE; repeatable [default: all]."
+    ),
+]
+_Json = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write bench.json here; - is standard output."),
+]
 
 
 @app.command()
 def bench(
     context: typer.Context,
     bundle: Annotated[Path | None, typer.Argument(help="Folder of the bundle.")] = None,
-    convert: Annotated[
-        str | None,
-        typer.Option(help="Measure the conversion of a recipe too: its name, or a TOML file."),
-    ] = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="Where the weights are, if not where the bundle or the recipe says."),
-    ] = None,
+    convert: _Recipe = None,
+    checkpoint: _Checkpoint = None,
     runtime: Annotated[
         str, typer.Option(help="executor, or coreml on a Mac: its processors, one by one.")
     ] = "executor",
-    runner: Annotated[
-        list[str] | None,
-        typer.Option(help="executor, upstream or onnxruntime; repeatable [default: all]."),
-    ] = None,
-    precision: Annotated[
-        str, typer.Option(help="Of the executor: declared (round as declared) or float32.")
-    ] = "declared",
-    suite: Annotated[str, typer.Option(help="smoke, full, or the path of a TOML file.")] = "smoke",
-    case: Annotated[
-        list[str] | None,
-        typer.Option(help="Id of a case of the suite; repeatable [default: its English ones]."),
-    ] = None,
+    runner: _Runners = None,
+    precision: _Precision = "declared",
+    suite: Suite = "smoke",
+    case: _Cases = None,
     repeat: Annotated[int, typer.Option(min=1, help="Rounds that count.")] = 5,
-    compute_units: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="For --runtime coreml: bundle (as it asks), ALL, CPU_ONLY, CPU_AND_GPU, "
-            "CPU_AND_NE; repeatable [default: all]."
-        ),
-    ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write bench.json here; - is standard output."),
-    ] = None,
+    compute_units: _ComputeUnits = None,
+    json: _Json = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:

@@ -112,48 +112,55 @@ def _root(
     pass
 
 
+_Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="Weights to use instead of the recipe's: a Hub id, 'packaged', a folder, or a "
+        ".pth, .safetensors or .onnx file."
+    ),
+]
+_Voices = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A voice by name, file or blend (af_heart*0.6+am_michael*0.4), instead of the "
+        "recipe's; may be repeated. The first one speaks the sample."
+    ),
+]
+_Compression = Annotated[
+    str | None,
+    typer.Option(
+        help="Store every large weight in one way instead of the recipe's: none, exact, int8, "
+        "palette8, palette6, palette4/16 and so on."
+    ),
+]
+_Budget = Annotated[
+    str | None,
+    typer.Option(
+        help="Size of all packages, as in 45MB; the bits of each weight are chosen by measured "
+        "error. Instead of --compression."
+    ),
+]
+_SaveCompression = Annotated[
+    Path | None,
+    typer.Option(help="Write the [compression] table that was used here, for a recipe."),
+]
+
+
 @app.command()
 def convert(
     context: typer.Context,
     recipe: Annotated[
         str, typer.Argument(help="Name of a recipe, or the path of a TOML file.")
     ] = "kokoro-82m",
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            help="Weights to use instead of the recipe's: a Hub id, 'packaged', a folder, or a "
-            ".pth, .safetensors or .onnx file."
-        ),
-    ] = None,
-    voice: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A voice by name, file or blend (af_heart*0.6+am_michael*0.4), instead of the "
-            "recipe's; may be repeated. The first one speaks the sample."
-        ),
-    ] = None,
+    checkpoint: _Weights = None,
+    voice: _Voices = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the bundle [default: artifacts/BUNDLE].")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier bundle.")] = False,
-    compression: Annotated[
-        str | None,
-        typer.Option(
-            help="Store every large weight in one way instead of the recipe's: none, exact, int8, "
-            "palette8, palette6, palette4/16 and so on."
-        ),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            help="Size of all packages, as in 45MB; the bits of each weight are chosen by measured "
-            "error. Instead of --compression."
-        ),
-    ] = None,
-    save_compression: Annotated[
-        Path | None,
-        typer.Option(help="Write the [compression] table that was used here, for a recipe."),
-    ] = None,
+    compression: _Compression = None,
+    budget: _Budget = None,
+    save_compression: _SaveCompression = None,
     quiet: Quiet = False,
     json: Json = False,
     debug: Debug = False,

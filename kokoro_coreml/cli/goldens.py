@@ -19,30 +19,44 @@ def _speed(value: float | None) -> float | None:
     return None if value is None else check_speed(value)
 
 
+_Bundle = Annotated[
+    Path | None,
+    typer.Argument(help="Folder of a bundle to record; without it, the portable functions."),
+]
+_Out = Annotated[
+    Path | None,
+    typer.Option(
+        help=f"Folder to write to [default: {FUNCTIONS_FOLDER}, with --random "
+        f"{RANDOM_FOLDER}, of a bundle {RECORDINGS_FOLDER}]."
+    ),
+]
+_Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--random", min=0, max=2**64 - 1, metavar="SEED", help="Random cases of a seed instead."
+    ),
+]
+_Count = Annotated[
+    int | None,
+    typer.Option(min=1, help="Of every function that has random cases [default: 500]."),
+]
+_Largest = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Bytes of an array that is kept whole; of larger ones that only packages read, "
+        "the digest is. All are whole by default.",
+    ),
+]
+
+
 @app.command()
 def goldens(
     context: typer.Context,
-    bundle: Annotated[
-        Path | None,
-        typer.Argument(help="Folder of a bundle to record; without it, the portable functions."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help=f"Folder to write to [default: {FUNCTIONS_FOLDER}, with --random "
-            f"{RANDOM_FOLDER}, of a bundle {RECORDINGS_FOLDER}]."
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--random", min=0, max=2**64 - 1, metavar="SEED", help="Random cases of a seed instead."
-        ),
-    ] = None,
-    cases: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of every function that has random cases [default: 500]."),
-    ] = None,
+    bundle: _Bundle = None,
+    out: _Out = None,
+    seed: _Seed = None,
+    cases: _Count = None,
     phonemes: Annotated[
         list[str] | None,
         typer.Option(help="What the bundle says instead of three sentences; may be repeated."),
@@ -54,14 +68,7 @@ def goldens(
         float | None,
         typer.Option(callback=_speed, help="Of everything that is said; 1 is the voice's own."),
     ] = None,
-    largest: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Bytes of an array that is kept whole; of larger ones that only packages read, "
-            "the digest is. All are whole by default.",
-        ),
-    ] = None,
+    largest: _Largest = None,
     force: Annotated[bool, typer.Option("--force", help="Replace earlier golden files.")] = False,
     quiet: Quiet = False,
     json: Json = False,

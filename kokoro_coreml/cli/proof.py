@@ -29,6 +29,8 @@ Precision = Annotated[
     typer.Option(help="float32, declared (round to the declared types) or stress (report range)."),
 ]
 
+Suite = Annotated[str, typer.Option(help="smoke, full, or the path of a TOML file.")]
+
 
 @app.command()
 def run(
@@ -79,41 +81,45 @@ def run(
     edge.result(record, "\n".join(lines))
 
 
+_ComputeUnits = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="For --runtime coreml and --merge: ALL, CPU_ONLY, CPU_AND_GPU, CPU_AND_NE; all."
+    ),
+]
+_Waived = Annotated[
+    list[str] | None,
+    typer.Option(help="A leg to leave out and name in the report, such as 'words'; repeatable."),
+]
+_Merged = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A result of `kokoro-harness verify` on a Mac, to judge Core ML by; repeatable."
+    ),
+]
+_Json = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write parity.json here; - is standard output."),
+]
+
+
 @app.command()
 def verify(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
     runtime: Annotated[str, typer.Option(help="executor, or coreml on a Mac.")] = "executor",
     precision: Precision = "declared",
-    suite: Annotated[str, typer.Option(help="smoke, full, or the path of a TOML file.")] = "smoke",
-    compute_units: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="For --runtime coreml and --merge: ALL, CPU_ONLY, CPU_AND_GPU, CPU_AND_NE; all."
-        ),
-    ] = None,
+    suite: Suite = "smoke",
+    compute_units: _ComputeUnits = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Where the bundle's weights are, if not where it says.")
     ] = None,
-    waive: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A leg to leave out and name in the report, such as 'words'; repeatable."
-        ),
-    ] = None,
-    merge: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A result of `kokoro-harness verify` on a Mac, to judge Core ML by; repeatable."
-        ),
-    ] = None,
+    waive: _Waived = None,
+    merge: _Merged = None,
     recordings: Annotated[
         Path, typer.Option(help="For --merge: the recordings that the result is of.")
     ] = Path("artifacts/goldens/recordings"),
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write parity.json here; - is standard output."),
-    ] = None,
+    json: _Json = None,
     html: Annotated[Path | None, typer.Option(help="Write parity.html here.")] = None,
     quiet: Quiet = False,
     debug: Debug = False,

@@ -9,9 +9,32 @@ import typer
 
 from kokoro_coreml.cli.commands import Debug, Json, Quiet, app
 from kokoro_coreml.cli.edge import Edge, require_writable, working, write_whole
+from kokoro_coreml.cli.proof import Suite
 
 if TYPE_CHECKING:
     from kokoro_coreml.sizes import SizeReport
+
+
+_Compressions = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A row: exact, int8, palette8, palette4/16 and so on; repeatable [default: all]."
+    ),
+]
+_Budgets = Annotated[
+    list[str] | None,
+    typer.Option(help="A row: mixed by sensitivity within a size such as 50MB; repeatable."),
+]
+_Tokens = Annotated[
+    int | None, typer.Option(min=3, help="Token bucket [default: the recipe's nearest to 128].")
+]
+_Frames = Annotated[
+    int | None, typer.Option(min=1, help="Frame bucket [default: the recipe's nearest to 512].")
+]
+_Cases = Annotated[
+    list[str] | None,
+    typer.Option(help="Id of a case of the suite; repeatable [default: all that fit]."),
+]
 
 
 @app.command()
@@ -20,27 +43,12 @@ def sizes(
     recipe: Annotated[
         str, typer.Argument(help="Name of a recipe of the cut pipeline, or a TOML file.")
     ] = "kokoro-82m",
-    compression: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A row: exact, int8, palette8, palette4/16 and so on; repeatable [default: all]."
-        ),
-    ] = None,
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(help="A row: mixed by sensitivity within a size such as 50MB; repeatable."),
-    ] = None,
-    tokens: Annotated[
-        int | None, typer.Option(min=3, help="Token bucket [default: the recipe's nearest to 128].")
-    ] = None,
-    frames: Annotated[
-        int | None, typer.Option(min=1, help="Frame bucket [default: the recipe's nearest to 512].")
-    ] = None,
-    suite: Annotated[str, typer.Option(help="smoke, full, or the path of a TOML file.")] = "smoke",
-    case: Annotated[
-        list[str] | None,
-        typer.Option(help="Id of a case of the suite; repeatable [default: all that fit]."),
-    ] = None,
+    compression: _Compressions = None,
+    budget: _Budgets = None,
+    tokens: _Tokens = None,
+    frames: _Frames = None,
+    suite: Suite = "smoke",
+    case: _Cases = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Weights to use instead of the recipe's; see convert.")
     ] = None,
