@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from kokoro_coreml.compression.sensitivity import replaced
 from kokoro_coreml.config import F0_PER_FRAME
-from kokoro_coreml.modules.folded.geometry import Folding
+from kokoro_coreml.modules.folded.halos import foldings
 from kokoro_coreml.modules.folded.norm import Styles, rows_behind
 from kokoro_coreml.modules.folded.upsample import widths
 from kokoro_coreml.modules.generator import POST_SLOPE
@@ -167,20 +167,23 @@ class Probe:
         network = self.network
         count = min(self._count, WINDOW)
         start = F0_PER_FRAME * ((self._count - count) // 2)
-        whole, window = Folding.of(self.bucket.frames), Folding(1, F0_PER_FRAME * count)
-        rates = widths(network.config.istftnet.upsample_rates)
+        net = network.config.istftnet
+        whole, rates = foldings(self.bucket.frames, net), widths(net.upsample_rates)
+        windows = [replace(folding, rows=1, core=F0_PER_FRAME * count) for folding in whole]
 
-        def cut(name: str, rate: int, extra: int) -> Tensor:
-            long = whole.unfold(torch.from_numpy(values[name]), rate, extra=extra)
+        def cut(name: str, which: int, rate: int, extra: int) -> Tensor:
+            window = windows[which]
+            long = whole[which].unfold(torch.from_numpy(values[name]), rate, extra=extra)
             piece = long.narrow(2, start * rate, window.core * rate + extra)
             return window.fold(piece.unsqueeze(2), rate, extra=extra)
 
         styles = Styles(*(torch.from_numpy(values[f"generator_{k}"]) for k in ("scale", "shift")))
-        rows = rows_behind(window, torch.full((1, 1, 1, 1), float(window.core)), rates)
+        positions = torch.full((1, 1, 1, 1), float(F0_PER_FRAME * count))
+        rows = rows_behind(windows, positions, rates)
         hidden = network.generator(
-            cut("features", 1, 0), cut("har", rates[-1], 1), rows, styles, window
+            cut("features", 0, 1, 0), cut("har", -1, rates[-1], 1), rows, styles, windows
         )
-        x = window.unfold(hidden, rates[-1], extra=1)
+        x = windows[-1].unfold(hidden, rates[-1], extra=1)
         x = network.conv_post(F.leaky_relu(x, POST_SLOPE))
         magnitude, phase = x[0].chunk(2)
         return torch.stack([magnitude, torch.sin(phase)])

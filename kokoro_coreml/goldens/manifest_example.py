@@ -76,7 +76,7 @@ def _tail() -> PackageRecord:
         FunctionRecord(
             f"frames_{frames}",
             BucketRecord(None, frames),
-            (TensorRecord("hidden", "float16", (1, 128, rows, 16_320)),),
+            (TensorRecord("hidden", "float16", (1, 128, rows, 15_840)),),
             (TensorRecord("audio", "float32", (1, frames * 600)),),
         )
         for frames, rows in ((256, 2), (512, 4))

@@ -20,7 +20,7 @@ from kokoro_coreml.modules.folded.albert import AlbertByChannels
 from kokoro_coreml.modules.folded.curves import Curves, CurvesPerFrame
 from kokoro_coreml.modules.folded.decoder import DecoderRows
 from kokoro_coreml.modules.folded.generator import GeneratorRows
-from kokoro_coreml.modules.folded.geometry import Folding
+from kokoro_coreml.modules.folded.halos import foldings
 from kokoro_coreml.modules.folded.norm import Rows, Styles, rows_behind
 from kokoro_coreml.modules.folded.styles import StyleProjection
 from kokoro_coreml.modules.folded.upsample import widths
@@ -207,7 +207,8 @@ class DecoderStage(nn.Module):
 
     def __init__(self, network: PipelineNetwork, frames: int) -> None:
         super().__init__()
-        self.decoder, self.folding = network.decoder, Folding.of(frames)
+        self.decoder = network.decoder
+        self.folding = foldings(frames, network.config.istftnet)[0]
 
     def forward(
         self,
@@ -232,7 +233,8 @@ class SourceStage(nn.Module):
     def __init__(self, network: PipelineNetwork, frames: int) -> None:
         super().__init__()
         config, self.frames = network.config, frames
-        self.folding, self.rates = Folding.of(frames), widths(config.istftnet.upsample_rates)
+        self.rates = widths(config.istftnet.upsample_rates)
+        self.foldings = foldings(frames, config.istftnet)
         self.columns_per_frame = config.columns_per_frame
         self.samples_per_frame = config.samples_per_frame
         positions = F0_PER_FRAME * frames
@@ -271,8 +273,8 @@ class SourceStage(nn.Module):
         column_mask = valid_prefix(count * columns + 1.0, self.frames * columns + 1).mask
         har = self.stft(signal, mask, column_mask).unsqueeze(2)
         positions = (count * F0_PER_FRAME).unsqueeze(-1)
-        rows = [value for at in rows_behind(self.folding, positions, self.rates) for value in at]
-        return (self.folding.fold(har, self.rates[-1], extra=1), *rows)
+        rows = [value for at in rows_behind(self.foldings, positions, self.rates) for value in at]
+        return (self.foldings[-1].fold(har, self.rates[-1], extra=1), *rows)
 
 
 class GeneratorStage(nn.Module):
@@ -280,7 +282,8 @@ class GeneratorStage(nn.Module):
 
     def __init__(self, network: PipelineNetwork, frames: int) -> None:
         super().__init__()
-        self.generator, self.folding = network.generator, Folding.of(frames)
+        self.generator = network.generator
+        self.foldings = foldings(frames, network.config.istftnet)
 
     def forward(
         self,
@@ -293,7 +296,7 @@ class GeneratorStage(nn.Module):
         """Inputs as `DecoderStage`, `SourceStage` and `Timed` have them -> what the tail reads."""
         at = [Rows(*rows[i : i + 3]) for i in range(0, len(rows), 3)]
         styles = Styles(generator_scale, generator_shift)
-        return (self.generator(features, har, at, styles, self.folding),)
+        return (self.generator(features, har, at, styles, self.foldings),)
 
 
 class TailStage(nn.Module):
@@ -307,7 +310,7 @@ class TailStage(nn.Module):
         super().__init__()
         config, self.conv_post = network.config, network.conv_post
         net = config.istftnet
-        self.frames, self.folding = frames, Folding.of(frames)
+        self.frames, self.folding = frames, foldings(frames, net)[-1]
         self.rate = widths(net.upsample_rates)[-1]
         self.bins = net.gen_istft_n_fft // 2 + 1
         self.columns_per_frame = config.columns_per_frame

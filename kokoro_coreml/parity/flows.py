@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kokoro_coreml.config import F0_PER_FRAME, ModelConfig
 from kokoro_coreml.errors import ParityError
-from kokoro_coreml.modules.folded.geometry import Folding
+from kokoro_coreml.modules.folded.halos import foldings
 from kokoro_coreml.modules.folded.upsample import widths
 from kokoro_coreml.modules.pipeline import PipelineNetwork
 from kokoro_coreml.parity.modules import Eager
@@ -251,14 +251,16 @@ class Lengths:
             "levels": exact["levels"],
             "frame_mask": _padded(torch.ones(1, 1, 1, self.frames), frames),
         }
-        for name, (rate, extra) in self._folded().items():
+        rows = foldings(frames, self.config.istftnet)
+        for name, (which, rate, extra) in self._folded().items():
             long = _padded(exact[name], positions * rate + extra).unsqueeze(2)
-            found[name] = Folding.of(frames).fold(long, rate, extra=extra)
+            found[name] = rows[which].fold(long, rate, extra=extra)
         return {name: value.numpy() for name, value in found.items()}
 
-    def _folded(self) -> dict[str, tuple[int, int]]:
+    def _folded(self) -> dict[str, tuple[int, int, int]]:
+        """Which folding, values per position, and how many stand in front of the first."""
         last = widths(self.config.istftnet.upsample_rates)[-1]
-        return {"features": (1, 0), "har": (last, 1), "hidden": (last, 1)}
+        return {"features": (0, 1, 0), "har": (-1, last, 1), "hidden": (-1, last, 1)}
 
     def _sizes(self) -> dict[str, tuple[int, int]]:
         """Axis and valid length, folded values unfolded."""
@@ -284,8 +286,9 @@ class Lengths:
         if name in ("encoded", "asr"):
             value = value.squeeze(2)
         if name in self._folded():
-            rate, extra = self._folded()[name]
-            value = Folding.of(frames).unfold(value, rate, extra=extra)
+            which, rate, extra = self._folded()[name]
+            folding = foldings(frames, self.config.istftnet)[which]
+            value = folding.unfold(value, rate, extra=extra)
         axis, length = self._sizes()[name]
         return value.narrow(axis, 0, length)
 

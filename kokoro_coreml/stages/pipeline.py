@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from kokoro_coreml.config import F0_PER_FRAME
 from kokoro_coreml.modules.decoder import GENERATOR_INPUT
-from kokoro_coreml.modules.folded.geometry import Folding
+from kokoro_coreml.modules.folded.halos import foldings
 from kokoro_coreml.modules.folded.upsample import widths
 from kokoro_coreml.modules.pipeline import (
     DecoderStage,
@@ -109,12 +109,13 @@ class _Ports:
         return _integers("frames", (1,), "Frames of speech: the sum of pred_dur")
 
     def features(self) -> Port:
-        folding = Folding.of(self.size)
+        folding = foldings(self.size, self.config.istftnet)[0]
         shape = (1, GENERATOR_INPUT, folding.rows, folding.width(1))
         return _half("features", shape, "The decoder's output, folded into rows")
 
     def _last(self, channels: int) -> tuple[int, ...]:
-        folding, rates = Folding.of(self.size), widths(self.config.istftnet.upsample_rates)
+        net = self.config.istftnet
+        folding, rates = foldings(self.size, net)[-1], widths(net.upsample_rates)
         return (1, channels, folding.rows, folding.width(rates[-1]))
 
     def har(self) -> Port:
@@ -126,9 +127,9 @@ class _Ports:
         return _half("hidden", shape, "The generator in front of conv_post, in rows")
 
     def rows(self) -> list[Port]:
-        folding = Folding.of(self.size)
-        ports = []
-        for i, rate in enumerate(widths(self.config.istftnet.upsample_rates), start=1):
+        net, ports = self.config.istftnet, []
+        behind = zip(foldings(self.size, net), widths(net.upsample_rates), strict=True)
+        for i, (folding, rate) in enumerate(behind, start=1):
             shape = (1, 1, folding.rows, folding.width(rate))
             ports += [
                 _half(f"valid_{i}", shape, f"1 for speech, at {rate} values per position"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kokoro_coreml.modules.folded import geometry
 from kokoro_coreml.modules.folded.geometry import Folding
+from kokoro_coreml.modules.folded.halos import ALIGNMENT
+from kokoro_coreml.modules.folded.halos import foldings as behind
 from kokoro_coreml.modules.folded.norm import AdaIN, Rows, Styles
 from kokoro_coreml.modules.folded.upsample import widths
 from kokoro_coreml.modules.masks import valid_prefix
@@ -86,7 +88,7 @@ def test_masks_hold_the_valid_positions_and_own_counts_each_once(
 
 @given(rows=st.integers(1, 4), rate=rates)
 def test_the_position_in_front_of_the_first_is_owned_once(rows: int, rate: int) -> None:
-    folding = Folding(rows, core=8, halo=2)
+    folding = Folding(rows, 2, core=8)
     valid = folding.valid(torch.full((1, 1, 1, 1), 8.0 * rows), rate, extra=1)
     own = folding.own(valid, rate, extra=1)
     edge = folding.halo * rate - 1
@@ -96,19 +98,41 @@ def test_the_position_in_front_of_the_first_is_owned_once(rows: int, rate: int) 
 @pytest.mark.parametrize("frames", [0, 1, 127, 129, 192, -128])
 def test_frames_that_do_not_fill_rows_are_refused(frames: int) -> None:
     with pytest.raises(ValueError, match=f"{frames} frames.*multiple of 128"):
-        Folding.of(frames)
+        behind(frames, real_config().istftnet)
 
 
 def test_the_recipe_and_the_rows_agree_on_a_rows_frames() -> None:
-    assert Folding.of(FRAMES_PER_ROW).rows == 1
-    assert Folding.of(5 * FRAMES_PER_ROW).rows == 5
+    for rows in (1, 5):
+        found = behind(rows * FRAMES_PER_ROW, real_config().istftnet)
+        assert [folding.rows for folding in found] == [rows, rows]
 
 
-def test_rows_fit_every_neural_engine_and_their_halos_cost_little() -> None:
-    rates = widths(real_config().istftnet.upsample_rates)
+def test_rows_fit_every_neural_engine_and_are_aligned() -> None:
+    net = real_config().istftnet
+    rates = widths(net.upsample_rates)
     for frames in load_recipe("kokoro-82m").frames:
-        assert max(Folding.of(frames).width(rate) for rate in rates) <= 16_384
-    assert (geometry.CORE + 2 * geometry.HALO) / geometry.CORE <= 1.08
+        found = behind(frames, net)
+        all_widths = [found[0].width(1), *(f.width(r) for f, r in zip(found, rates, strict=True))]
+        assert max(all_widths) <= 16_384
+        assert all(width % ALIGNMENT == 0 for width in all_widths)
+
+
+@given(folding=foldings, rate=rates, off=st.integers(0, 3))
+def test_a_narrower_halo_is_the_inner_part(folding: Folding, rate: int, off: int) -> None:
+    to = dataclasses.replace(folding, halo=max(0, folding.halo - off))
+    x = _time(folding, rate, 0)
+    narrowed = folding.narrowed(folding.fold(x, rate), rate, to)
+    assert torch.equal(narrowed, to.fold(x, rate))
+
+
+@given(folding=foldings, rate=rates, halo=st.integers(1, 3))
+def test_an_exchanged_halo_is_the_neighbours_core(folding: Folding, rate: int, halo: int) -> None:
+    to = dataclasses.replace(folding, halo=halo)
+    x = _time(folding, rate, 0)
+    rows = folding.fold(x, rate)
+    rows[..., : folding.halo * rate] = -1.0
+    rows[..., (folding.halo + folding.core) * rate :] = -1.0
+    assert torch.equal(folding.exchanged(rows, rate, to), to.fold(x, rate))
 
 
 # statistics
@@ -149,7 +173,7 @@ def test_statistics_over_rows_are_those_of_the_axis(
 
 
 def test_neighbours_that_count_twice_change_the_statistics() -> None:
-    folding = Folding(2, core=8, halo=3)
+    folding = Folding(2, 3, core=8)
     _, norm, styles, _ = _norm_pair(3)
     x = folding.fold(torch.randn(1, 3, 1, 16), 1)
     valid = folding.valid(torch.full((1, 1, 1, 1), 16.0), 1)

@@ -17,7 +17,8 @@ from kokoro_coreml.checkpoint import Checkpoint
 from kokoro_coreml.errors import CheckpointError
 from kokoro_coreml.modules import pipeline
 from kokoro_coreml.modules.complete import KokoroCompleteCoreML
-from kokoro_coreml.modules.folded.geometry import HALO, Folding
+from kokoro_coreml.modules.folded.geometry import Folding
+from kokoro_coreml.modules.folded.halos import foldings
 from kokoro_coreml.modules.folded.upsample import widths
 from kokoro_coreml.modules.generator import POST_SLOPE, GeneratorMasks
 from kokoro_coreml.modules.pipeline import (
@@ -46,8 +47,6 @@ TINY_AUDIO_DB = 20.0
 """The random network amplifies flips at the branch cut."""
 REAL_AUDIO_DB = 38.0
 FOLDED_DB = 85.0
-ROWS = Folding(2, halo=16)
-"""At the tiny network's low rates kernels reach over more positions than 8: 67 dB with those."""
 
 
 class Run(NamedTuple):
@@ -77,13 +76,9 @@ class Said(NamedTuple):
     speed: float = 1.0
 
 
-def run(network: PipelineNetwork, said: Said, tokens: int, frames: int, *, halo: int = HALO) -> Run:
-    folding = dataclasses.replace(Folding.of(frames), halo=halo)
+def run(network: PipelineNetwork, said: Said, tokens: int, frames: int) -> Run:
     decoder, sources = DecoderStage(network, frames), SourceStage(network, frames)
     generator, tail = GeneratorStage(network, frames), TailStage(network, frames)
-    for stage in (decoder, sources, generator, tail):
-        assert stage.folding == Folding.of(frames)
-        stage.folding = folding
     input_ids, mask = (torch.from_numpy(v) for v in pad(said.ids, tokens))
     row, shape = torch.from_numpy(said.row), (1, 1, 1, tokens)
     (encoded,) = EncoderStage(network)(input_ids.float().view(shape), mask.float().view(shape))
@@ -122,7 +117,7 @@ def whole(tiny: Checkpoint) -> KokoroCompleteCoreML:
 def slow(network: PipelineNetwork, said: Said) -> Run:
     """So long that it reaches from the first row into the second and nearly fills it."""
     with torch.inference_mode():
-        found = run(network, said._replace(speed=0.4), 40, 256, halo=ROWS.halo)
+        found = run(network, said._replace(speed=0.4), 40, 256)
     assert 192 < found.frames < 256
     return found
 
@@ -280,35 +275,39 @@ def test_one_frame_more_or_less_changes_the_source_and_the_tail(
 
 def test_every_halo_holds_what_its_neighbour_has(network: PipelineNetwork, slow: Run) -> None:
     """Place by place, by a reference that does not fold."""
-    folding, rates = ROWS, network.config.istftnet.upsample_rates
-    rate = widths(rates)[-1]
-    features = in_time(slow.features, folding, 1)
-    assert torch.equal(slow.features, by_place(features, folding, 1))
-    har = in_time(slow.source[0], folding, rate, 1)
-    assert torch.equal(slow.source[0], by_place(har, folding, rate, 1))
+    rates = network.config.istftnet.upsample_rates
+    rate, behind = widths(rates)[-1], _behind(network)
+    features = in_time(slow.features, behind[0], 1)
+    assert torch.equal(slow.features, by_place(features, behind[0], 1))
+    har = in_time(slow.source[0], behind[-1], rate, 1)
+    assert torch.equal(slow.source[0], by_place(har, behind[-1], rate, 1))
     for axis in (features, har):
         seam = axis.shape[2] // 2
         assert torch.all(axis[..., seam - 16 : seam + 16].abs().amax(dim=1) > 0)
-    expected = [value for at in rows_of(folding, rates, slow.frames) for value in at]
+    expected = [value for at in rows_of(behind, rates, slow.frames) for value in at]
     for found, value in zip(slow.source[1:], expected, strict=True):
         torch.testing.assert_close(found, value, rtol=1e-6, atol=0.0)
+
+
+def _behind(network: PipelineNetwork) -> tuple[Folding, ...]:
+    return foldings(256, network.config.istftnet)
 
 
 def test_two_rows_equal_the_unfolded_generator(
     whole: KokoroCompleteCoreML, network: PipelineNetwork, said: Said, slow: Run
 ) -> None:
     """Given the same features and the same source, so that no phase flips."""
-    folding, generator = ROWS, whole.decoder.generator
+    generator, (first, *_, last) = whole.decoder.generator, _behind(network)
     rate = widths(generator.rates)[-1]
     style = torch.from_numpy(said.row)[:, : network.config.style_dim]
-    features, har = in_time(slow.features, folding, 1), in_time(slow.source[0], folding, rate, 1)
+    features, har = in_time(slow.features, first, 1), in_time(slow.source[0], last, rate, 1)
     seen: list[Tensor] = []
     hook = generator.conv_post.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     generator.body(features, style, har, _masks(whole, slow))
     hook.remove()
-    found = F.leaky_relu(in_time(slow.hidden, folding, rate, 1), POST_SLOPE)
+    found = F.leaky_relu(in_time(slow.hidden, last, rate, 1), POST_SLOPE)
     assert snr(seen[0], found) >= FOLDED_DB
-    seam, columns = folding.core * rate + 1, 2 * rate * slow.frames + 1
+    seam, columns = last.core * rate + 1, 2 * rate * slow.frames + 1
     for part in (slice(0, 20), slice(seam - 20, seam + 20), slice(columns - 20, columns)):
         assert snr(seen[0][..., part], found[..., part]) >= FOLDED_DB, part
 
@@ -327,7 +326,7 @@ def test_the_source_ends_as_the_complete_cuts(
     phases, f0 = torch.zeros(1, 9), slow.aligned.f0
     expected = whole.decoder.generator.excitation(f0, phases, whole.noise, _masks(whole, slow))
     rate = widths(tiny.config.istftnet.upsample_rates)[-1]
-    found = in_time(slow.source[0], ROWS, rate, 1)
+    found = in_time(slow.source[0], foldings(256, tiny.config.istftnet)[-1], rate, 1)
     columns = tiny.config.columns_per_frame * slow.frames + 1
     assert torch.all(found[..., columns:] == 0)
     for part in (slice(columns), *(slice(i, i + 1) for i in range(columns - 4, columns))):
@@ -341,9 +340,11 @@ def _complex(har: Tensor) -> Tensor:
     return torch.cat([magnitude * torch.cos(phase), magnitude * torch.sin(phase)], dim=1)
 
 
-def test_the_tail_ends_as_the_complete_cuts(whole: KokoroCompleteCoreML, slow: Run) -> None:
+def test_the_tail_ends_as_the_complete_cuts(
+    whole: KokoroCompleteCoreML, network: PipelineNetwork, slow: Run
+) -> None:
     generator = whole.decoder.generator
-    hidden = in_time(slow.hidden, ROWS, widths(generator.rates)[-1], 1)
+    hidden = in_time(slow.hidden, _behind(network)[-1], widths(generator.rates)[-1], 1)
     spectrum = generator.conv_post(F.leaky_relu(hidden, POST_SLOPE))
     expected = generator.tail(spectrum, _masks(whole, slow)).view(-1)
     found = torch.from_numpy(slow.audio)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from kokoro_coreml.config import F0_PER_FRAME, IstftNetConfig, ModelConfig
 from kokoro_coreml.modules.folded.generator import GeneratorRows
 from kokoro_coreml.modules.folded.geometry import Folding
+from kokoro_coreml.modules.folded.halos import foldings
 from kokoro_coreml.modules.folded.norm import Rows
 from kokoro_coreml.modules.folded.styles import StyleProjection
 from kokoro_coreml.modules.folded.upsample import widths
@@ -57,10 +59,10 @@ def in_time(x: Tensor, folding: Folding, rate: int, extra: int = 0) -> Tensor:
     return x[:, :, row, time - row * folding.core * rate + folding.halo * rate]
 
 
-def rows_of(folding: Folding, rates: tuple[int, ...], frames: int) -> list[Rows]:
+def rows_of(behind: Sequence[Folding], rates: tuple[int, ...], frames: int) -> list[Rows]:
     """What the stage `Source` gives behind each upsampler, made place by place."""
     found = []
-    for rate in widths(rates):
+    for folding, rate in zip(behind, widths(rates), strict=True):
         extra = int(rate == widths(rates)[-1])
         place, counted = places(folding, rate, extra), F0_PER_FRAME * frames * rate + extra
         valid = (place >= 0) & (place < counted)
@@ -81,10 +83,11 @@ class GeneratorPair:
     whole: GeneratorDeterministic
     folded: GeneratorRows
     styles: StyleProjection
-    folding: Folding
+    foldings: Sequence[Folding]
+    """Behind each upsampler."""
 
     @classmethod
-    def random(cls, frames: int, *, halo: int | None = None) -> GeneratorPair:
+    def random(cls, frames: int, *, halos: Sequence[int] | None = None) -> GeneratorPair:
         """Random weights, the same for every bucket."""
         config = few_channels()
         with torch.random.fork_rng(devices=[]):
@@ -100,9 +103,11 @@ class GeneratorPair:
         styles = StyleProjection(folded, STYLE)
         load_translated(folded, {k: v for k, v in state.items() if ".fc." not in k})
         load_translated(styles, styles.own_state({k: v for k, v in state.items() if ".fc." in k}))
-        folding = Folding.of(frames)
-        folding = folding if halo is None else replace(folding, halo=halo)
-        return cls(config, frames, whole.eval(), folded.eval(), styles.eval(), folding)
+        pair = cls(config, frames, whole.eval(), folded.eval(), styles.eval(), ())
+        pair.foldings = foldings(frames, config)
+        if halos is not None:
+            pair.foldings = with_halos(pair.foldings, halos)
+        return pair
 
     def inputs(self, frames: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Features [1, C, 2 F], spectrum [1, n_fft + 2, columns] and style; 0 where padded."""
@@ -137,13 +142,19 @@ class GeneratorPair:
         """The same by rows, unfolded."""
         rate = widths(self.config.upsample_rates)[-1]
         hidden = self.folded(
-            self.folding.fold(features.unsqueeze(2), 1),
-            self.folding.fold(har.unsqueeze(2), rate, extra=1),
+            self.foldings[0].fold(features.unsqueeze(2), 1),
+            self.foldings[-1].fold(har.unsqueeze(2), rate, extra=1),
             at,
             self.styles(style),
-            self.folding,
+            self.foldings,
         )
-        return torch.nn.functional.leaky_relu(self.folding.unfold(hidden, rate, extra=1), 0.01)
+        hidden = self.foldings[-1].unfold(hidden, rate, extra=1)
+        return torch.nn.functional.leaky_relu(hidden, 0.01)
+
+
+def with_halos(behind: Sequence[Folding], halos: Sequence[int]) -> list[Folding]:
+    """The same rows with other halos."""
+    return [replace(f, halo=halo) for f, halo in zip(behind, halos, strict=True)]
 
 
 _OUTSIDE = ("m_source.", "stft.", "istft.", "conv_post.")

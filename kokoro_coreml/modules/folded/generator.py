@@ -75,28 +75,39 @@ class GeneratorRows(nn.Module):
             channels = out
 
     def forward(
-        self, x: Tensor, har: Tensor, at: Sequence[Rows], styles: Styles, folding: Folding
+        self,
+        x: Tensor,
+        har: Tensor,
+        at: Sequence[Rows],
+        styles: Styles,
+        foldings: Sequence[Folding],
     ) -> Tensor:
         """Upsampling and resblocks.
 
         Args:
-            x: [1, channels, rows, width], folded, 0 where padded.
+            x: [1, channels, rows, width], in the first folding, 0 where padded.
             har: magnitude and phase of the source, [1, n_fft + 2, rows, width of the last rate],
-                folded with one position in front, 0 where padded.
+                in the last folding with one position in front, 0 where padded.
             at: positions behind each upsampler.
             styles: of all AdaINs.
-            folding: of the bucket.
+            foldings: behind each upsampler.
 
         Returns:
-            [1, channels of the last rate, rows, its width], 0 where padded; the outer part of the
-            halo has no meaning.
+            [1, channels of the last rate, rows, its width], 0 where padded; the halo has no
+            meaning.
         """
-        for i, rate in enumerate(widths(self.rates)):
+        rates = widths(self.rates)
+        for i, (rate, folding) in enumerate(zip(rates, foldings, strict=True)):
+            if i:
+                x = foldings[i - 1].narrowed(x, rates[i - 1], folding)
             # AdaIN reads valid positions alone, and every convolution a masked input, so neither
             # needs its own input masked
-            source = self.noise_res[i](self.noise_convs[i](har), styles, at[i])
+            source, last = self.noise_convs[i](har), i + 1 == len(rates)
+            if not last:
+                source = foldings[-1].exchanged(source, rate, folding)
+            source = self.noise_res[i](source, styles, at[i])
             x = self.ups[i](F.leaky_relu(x, UPSAMPLE_SLOPE))
-            if i + 1 == len(self.rates):
+            if last:
                 x = _reflected(x, folding, folding.halo * rate)
             x = x + source
             blocks = self.resblocks[i * self.num_kernels : (i + 1) * self.num_kernels]

@@ -1,8 +1,8 @@
 """Time folded into rows: every row is a stretch of time with some of its neighbours at both ends.
 
-Convolutions see no further than the halo, so what stands in the core of a row is as if time had not
-been folded. A long axis becomes many short ones, of which each fits the Neural Engine (FACTS.md
-section 6, measured there; `tests/modules/test_folded_generator.py` measures it again).
+Convolutions see no further than the halo (`folded.halos` says how wide that is), so what stands in
+the core of a row is as if time had not been folded. A long axis becomes many short ones, of which
+each fits the Neural Engine.
 """
 
 from __future__ import annotations
@@ -13,36 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kokoro_coreml.config import F0_PER_FRAME
-
 CORE = 256
 """Positions (two per frame) in the core of a row."""
-HALO = 8
-"""Positions at each end of a row that are its neighbours'."""
 
 
 @dataclass(frozen=True)
 class Folding:
-    """Rows that hold a number of frames."""
+    """How time stands in rows."""
 
     rows: int
+    halo: int
+    """Positions at each end of a row that are its neighbours'."""
     core: int = CORE
-    halo: int = HALO
-
-    @classmethod
-    def of(cls, frames: int) -> Folding:
-        """Rows for a frame bucket.
-
-        Raises:
-            ValueError: the frames do not fill whole rows.
-        """
-        rows, rest = divmod(frames * F0_PER_FRAME, CORE)
-        if rest or rows < 1:
-            raise ValueError(
-                f"{frames} frames do not fill rows of {CORE} positions; expected a multiple of "
-                f"{CORE // F0_PER_FRAME}"
-            )
-        return cls(rows)
 
     def width(self, rate: int) -> int:
         """Length of a row after upsampling by `rate`."""
@@ -70,6 +52,24 @@ class Folding:
         core, halo = self.core * rate, self.halo * rate
         body = x[..., halo : halo + core].reshape(1, -1, self.rows * core)
         return torch.cat([x[:, :, 0, halo - extra : halo], body], dim=2) if extra else body
+
+    def narrowed(self, x: Tensor, rate: int, to: Folding) -> Tensor:
+        """The same rows with the narrower halo of `to`: [1, C, rows, width(rate)] -> to its."""
+        off = (self.halo - to.halo) * rate
+        return x[..., off : self.width(rate) - off] if off else x
+
+    def exchanged(self, x: Tensor, rate: int, to: Folding) -> Tensor:
+        """The same rows with the halo of `to`, taken anew from the cores of their neighbours.
+
+        [1, C, rows, width(rate)] -> [1, C, rows, to.width(rate)]; 0 where there is no neighbour.
+        """
+        core, halo, ends = self.core * rate, self.halo * rate, to.halo * rate
+        body = x[..., halo : halo + core]
+        if self.rows == 1:
+            return F.pad(body, (ends, ends))
+        before = F.pad(body[:, :, :-1, core - ends :], (0, 0, 1, 0))
+        behind = F.pad(body[:, :, 1:, :ends], (0, 0, 0, 1))
+        return torch.cat([before, body, behind], dim=3)
 
     def valid(self, count: Tensor, rate: int, *, extra: int = 0) -> Tensor:
         """1 where a position, halo included, is of the utterance: [1, 1, rows, width(rate)].

@@ -31,16 +31,16 @@ class Rows(NamedTuple):
         return (owned.mean(dim=3, keepdim=True) * self.share).sum(dim=2, keepdim=True)
 
 
-def rows_behind(folding: Folding, positions: Tensor, rates: Sequence[int]) -> list[Rows]:
+def rows_behind(foldings: Sequence[Folding], positions: Tensor, rates: Sequence[int]) -> list[Rows]:
     """Of the axis behind each upsampler; the last one has a position more in front.
 
     Args:
-        folding: of the bucket.
+        foldings: behind each upsampler.
         positions: valid ones of the stage's input, float32 [1, 1, 1, 1].
         rates: positions per input position behind each upsampler, as `upsample.widths` has them.
     """
     found = []
-    for rate in rates:
+    for folding, rate in zip(foldings, rates, strict=True):
         extra = 1 if rate == rates[-1] else 0
         valid = folding.valid(positions, rate, extra=extra)
         own = folding.own(valid, rate, extra=extra)

@@ -100,7 +100,7 @@ public struct DecoderInput: StageInput {
 
 /// What `Decoder` gives.
 public struct DecoderOutput: StageOutput {
-    /// Folded into rows, float16 [1, 512, R, 272].
+    /// Folded into rows, float16 [1, 512, R, 288].
     public let features: Tensor
 
     /// Takes them out of what the stage gave.
@@ -143,15 +143,15 @@ public struct SourceInput: StageInput {
 
 /// What `Source` gives.
 public struct SourceOutput: StageOutput {
-    /// Magnitude and phase (radians) of the source in rows, float16 [1, 22, R, 16320].
+    /// Magnitude and phase (radians) of the source in rows, float16 [1, 22, R, 15840].
     public let harmonics: Tensor
-    /// 1 for speech at the first rate, float16 [1, 1, R, 2720].
+    /// 1 for speech at the first rate, float16 [1, 1, R, 2880].
     public let valid1: Tensor
     /// The same without the rows' neighbours, of the same shape.
     public let own1: Tensor
     /// Width of a row over the number of values, float16 [1, 1, 1, 1].
     public let share1: Tensor
-    /// 1 for speech at the second rate, float16 [1, 1, R, 16320].
+    /// 1 for speech at the second rate, float16 [1, 1, R, 15840].
     public let valid2: Tensor
     /// The same without the rows' neighbours, of the same shape.
     public let own2: Tensor
@@ -174,23 +174,23 @@ public struct SourceOutput: StageOutput {
 
 /// What `Generator` takes.
 public struct GeneratorInput: StageInput {
-    /// From `Decoder`: float16 [1, 512, R, 272].
+    /// From `Decoder`: float16 [1, 512, R, 288].
     public let features: Tensor
-    /// From `Source`: float16 [1, 22, R, 16320].
+    /// From `Source`: float16 [1, 22, R, 15840].
     public let harmonics: Tensor
     /// From `Duration`: float16 [1, 9216, 1, 1].
     public let scale: Tensor
     /// From `Duration`: float16 [1, 9216, 1, 1].
     public let shift: Tensor
-    /// From `Source`: float16 [1, 1, R, 2720].
+    /// From `Source`: float16 [1, 1, R, 2880].
     public let valid1: Tensor
-    /// From `Source`: float16 [1, 1, R, 2720].
+    /// From `Source`: float16 [1, 1, R, 2880].
     public let own1: Tensor
     /// From `Source`: float16 [1, 1, 1, 1].
     public let share1: Tensor
-    /// From `Source`: float16 [1, 1, R, 16320].
+    /// From `Source`: float16 [1, 1, R, 15840].
     public let valid2: Tensor
-    /// From `Source`: float16 [1, 1, R, 16320].
+    /// From `Source`: float16 [1, 1, R, 15840].
     public let own2: Tensor
     /// From `Source`: float16 [1, 1, 1, 1].
     public let share2: Tensor
@@ -232,7 +232,7 @@ public struct GeneratorInput: StageInput {
 
 /// What `Generator` gives.
 public struct GeneratorOutput: StageOutput {
-    /// In front of the last convolution, in rows, float16 [1, 128, R, 16320].
+    /// In front of the last convolution, in rows, float16 [1, 128, R, 15840].
     public let hidden: Tensor
 
     /// Takes them out of what the stage gave.
@@ -245,7 +245,7 @@ public struct GeneratorOutput: StageOutput {
 
 /// What `Tail` takes.
 public struct TailInput: StageInput {
-    /// From `Generator`: float16 [1, 128, R, 16320].
+    /// From `Generator`: float16 [1, 128, R, 15840].
     public let hidden: Tensor
     /// Frames of speech, int32 [1].
     public let frames: Tensor
