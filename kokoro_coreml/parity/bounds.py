@@ -91,7 +91,7 @@ PIPELINE_REWRITE: tuple[Bound, ...] = (
         90.0,
         "higher",
         "fed the same inputs, a stage makes the same sums in another order, in rows of time whose "
-        "halo was measured to leave 91.9 dB in the generator",
+        "halos hold everything that is read",
     ),
     DURATIONS,
     LENGTH,
