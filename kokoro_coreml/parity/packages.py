@@ -167,6 +167,8 @@ class Heard:
     errors: int
     voted: bool = False
     """Whether a single hearing told them apart, so that the majority of five decided."""
+    torn: bool = False
+    """Whether upstream's own hearings have both where they differ, which counts as no error."""
 
 
 def recognise(recogniser: Recogniser, one: Said) -> Heard | None:
@@ -174,8 +176,9 @@ def recognise(recogniser: Recogniser, one: Said) -> Heard | None:
     if not one.trial.case.recognise or one.spoken is None:
         return None
     found = recogniser.compare(one.trial.reference.audio, one.spoken.audio)
-    errors = word_errors(reference=found.reference, candidate=found.candidate)
-    return Heard(" ".join(found.reference), " ".join(found.candidate), errors, found.voted)
+    errors = word_errors(reference=found.reference, candidate=found.settled)
+    reference, candidate = " ".join(found.reference), " ".join(found.candidate)
+    return Heard(reference, candidate, errors, found.voted, found.torn)
 
 
 def words_leg(judge: Judge, heard: Mapping[str, Heard | None], seconds: float) -> Leg:
@@ -192,9 +195,15 @@ def words_leg(judge: Judge, heard: Mapping[str, Heard | None], seconds: float) -
             deaf.append(case)
         checks += judge.checks(WORDS, case, {"word_errors": float(found.errors)})
     error = f"no word was recognised in upstream's audio of {', '.join(deaf)}" if deaf else None
-    voted = [case for case, found in heard.items() if found is not None and found.voted]
-    detail = f"decided by the majority of five hearings: {', '.join(voted)}" if voted else None
-    return judged(WORDS, checks, seconds, error=error, detail=detail)
+    said = {case: found for case, found in heard.items() if found is not None}
+    voted = [case for case, found in said.items() if found.voted]
+    torn = [case for case, found in said.items() if found.torn]
+    details = []
+    if voted:
+        details.append(f"decided by the majority of five hearings: {', '.join(voted)}")
+    if torn:
+        details.append(f"heard either way in upstream's own audio: {', '.join(torn)}")
+    return judged(WORDS, checks, seconds, error=error, detail="; ".join(details) or None)
 
 
 def case_result(one: Said, failed: Iterable[str], heard: Heard | None) -> CaseResult:

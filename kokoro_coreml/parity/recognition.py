@@ -102,12 +102,13 @@ class Recogniser:
         pair = reference, candidate
         first, second = (self.words(audio, sample_rate=sample_rate) for audio in pair)
         if first == second or not (reference.size and candidate.size):
-            return Comparison(first, second, voted=False)
+            return Comparison(first, second, second, voted=False)
         told = [
             [heard, *self._later(audio, sample_rate)]
             for heard, audio in ((first, reference), (second, candidate))
         ]
-        return Comparison(vote(first, told[0]), vote(first, told[1]), voted=True)
+        upstream, saved = vote(first, told[0]), vote(first, told[1])
+        return Comparison(upstream, saved, settled(upstream, told[0], saved), voted=True)
 
     def _later(self, audio: NDArray[np.floating], sample_rate: int) -> Iterator[list[str]]:
         for ms in SHIFTS_MS:
@@ -120,8 +121,15 @@ class Comparison(NamedTuple):
 
     reference: list[str]
     candidate: list[str]
+    settled: list[str]
+    """The candidate's, but the reference's where its own hearings have both."""
     voted: bool
     """Whether they are the majority's, because a single hearing told the audios apart."""
+
+    @property
+    def torn(self) -> bool:
+        """Whether the reference itself is heard as the candidate is, somewhere they differ."""
+        return self.settled != self.candidate
 
 
 def vote(pivot: Sequence[str], hearings: Sequence[Sequence[str]]) -> list[str]:
@@ -133,6 +141,19 @@ def vote(pivot: Sequence[str], hearings: Sequence[Sequence[str]]) -> list[str]:
     slots = [_slots(pivot, hearing) for hearing in hearings]
     chosen = map(_majority, _slots(pivot, pivot), zip(*slots, strict=True))
     return [word for place in chosen for word in place]
+
+
+def settled(
+    reference: Sequence[str], hearings: Sequence[Sequence[str]], candidate: Sequence[str]
+) -> list[str]:
+    """`candidate`, but `reference` at every place where a hearing of the reference has the same.
+
+    A majority of five is no measurement where upstream's own audio is heard as "in the first"
+    twice and three times as "the first".
+    """
+    heard = [_slots(reference, hearing) for hearing in hearings]
+    places = zip(_slots(reference, reference), _slots(reference, candidate), *heard, strict=True)
+    return [word for own, other, *seen in places for word in (own if other in seen else other)]
 
 
 def _majority(own: tuple[str, ...], place: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from kokoro_coreml.errors import ParityError
 from kokoro_coreml.parity import recognition
-from kokoro_coreml.parity.recognition import WHISPER_RATE, Recogniser, vote, words
+from kokoro_coreml.parity.recognition import (
+    WHISPER_RATE,
+    Comparison,
+    Recogniser,
+    settled,
+    vote,
+    words,
+)
 
 
 class Heard:
@@ -163,12 +170,41 @@ def test_the_most_frequent_of_many_others_is_no_majority(monkeypatch: pytest.Mon
     assert vote(["the", "goat", "sang"], [h.split() for h in hearings]) == ["the", "goat", "sang"]
 
 
+def heard(monkeypatch: pytest.MonkeyPatch, texts: dict[int, dict[int, str]]) -> Comparison:
+    monkeypatch.setattr(recognition, "_model", lambda: Torn(texts))
+    monkeypatch.setattr(recognition, "_missing", list)
+    first, second = (np.full(24_000, level, dtype=np.float32) for level in (1, 2))
+    return Recogniser().compare(first, second)
+
+
+def test_what_upstreams_own_audio_is_heard_as_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = dict.fromkeys((0, 3), "in the boat sang")
+    most = dict.fromkeys((1, 2, 5), "in the boat sang")
+    found = heard(monkeypatch, {1: twice, 2: most})
+    assert found.reference == found.settled == ["the", "boat", "sang"]
+    assert found.candidate == ["in", "the", "boat", "sang"]
+    assert found.torn
+
+
+def test_only_the_place_that_is_torn_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = dict.fromkeys((0, 2, 5), "in the goat sang")
+    found = heard(monkeypatch, {1: {3: "in the boat sang"}, 2: most})
+    assert found.settled == ["the", "goat", "sang"]
+    assert found.torn
+
+
+def test_what_only_the_package_is_heard_as_stays_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = heard(monkeypatch, {1: {}, 2: dict.fromkeys((0, 2, 5), "in the boat sang")})
+    assert found.settled == found.candidate == ["in", "the", "boat", "sang"]
+    assert not found.torn
+
+
 def test_silence_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     torn = Torn({1: {}})
     monkeypatch.setattr(recognition, "_model", lambda: torn)
     monkeypatch.setattr(recognition, "_missing", list)
     found = Recogniser().compare(np.ones(24_000, np.float32), np.zeros(0, np.float32))
-    assert found == (["the", "boat", "sang"], [], False)
+    assert found == (["the", "boat", "sang"], [], [], False)
     assert torn.hearings == 1
 
 
@@ -179,6 +215,15 @@ WORDS_HEARD = st.lists(st.sampled_from("abcde"), max_size=8)
 def test_hearings_that_agree_are_what_is_heard(pivot: list[str], hearing: list[str]) -> None:
     assert vote(pivot, [hearing]) == hearing
     assert vote(pivot, [hearing, hearing, pivot]) == hearing
+
+
+@given(WORDS_HEARD, WORDS_HEARD, st.lists(WORDS_HEARD, max_size=3))
+def test_settling_changes_only_what_was_heard(
+    reference: list[str], candidate: list[str], hearings: list[list[str]]
+) -> None:
+    assert settled(reference, [], candidate) == candidate
+    assert settled(reference, [*hearings, candidate], candidate) == reference
+    assert settled(reference, hearings, reference) == reference
 
 
 @given(WORDS_HEARD, WORDS_HEARD, WORDS_HEARD)
