@@ -34,6 +34,7 @@ from kokoro_coreml.voices import load_voice
 from tests.support.folded import GeneratorPair, rows_of, with_halos
 
 FOLDED_DB = 85.0
+BUCKETS = load_recipe("kokoro-82m").frames
 COLUMNS_PER_FRAME = 120
 COLUMNS_PER_ROW = 128 * COLUMNS_PER_FRAME
 EDGE = 20
@@ -48,7 +49,7 @@ def _inference() -> object:
 
 @pytest.fixture(scope="module")
 def pairs() -> dict[int, GeneratorPair]:
-    return {frames: GeneratorPair.random(frames) for frames in (128, 256, 384)}
+    return {frames: GeneratorPair.random(frames) for frames in (*BUCKETS, 384)}
 
 
 def _both(pair: GeneratorPair, frames: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -74,7 +75,7 @@ def _parts(columns: int, per_row: int = COLUMNS_PER_ROW) -> dict[str, slice]:
 
 
 @settings(max_examples=15, deadline=None)
-@given(bucket=st.sampled_from([128, 256, 384]), data=st.data(), seed=st.integers(0, 5))
+@given(bucket=st.sampled_from(BUCKETS), data=st.data(), seed=st.integers(0, 5))
 def test_equals_the_unfolded_generator_at_every_fill(
     pairs: dict[int, GeneratorPair], bucket: int, data: st.DataObject, seed: int
 ) -> None:
