@@ -91,7 +91,8 @@ PIPELINE_REWRITE: tuple[Bound, ...] = (
         90.0,
         "higher",
         "fed the same inputs, a stage makes the same sums in another order, in rows of time whose "
-        "halos hold everything that is read",
+        "halos hold everything that is read: 109.8 dB was measured in the encoder, 129 in the "
+        "generator",
     ),
     DURATIONS,
     LENGTH,

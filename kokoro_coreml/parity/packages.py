@@ -167,8 +167,8 @@ class Heard:
     errors: int
     voted: bool = False
     """Whether a single hearing told them apart, so that the majority of five decided."""
-    torn: bool = False
-    """Whether upstream's own hearings have both where they differ, which counts as no error."""
+    torn: tuple[str, ...] = ()
+    """Where upstream's own hearings have both, which counts as no error; others may be wrong."""
 
 
 def recognise(recogniser: Recogniser, one: Said) -> Heard | None:
@@ -197,12 +197,12 @@ def words_leg(judge: Judge, heard: Mapping[str, Heard | None], seconds: float) -
     error = f"no word was recognised in upstream's audio of {', '.join(deaf)}" if deaf else None
     said = {case: found for case, found in heard.items() if found is not None}
     voted = [case for case, found in said.items() if found.voted]
-    torn = [case for case, found in said.items() if found.torn]
+    torn = [f"{case} ({', '.join(found.torn)})" for case, found in said.items() if found.torn]
     details = []
     if voted:
         details.append(f"decided by the majority of five hearings: {', '.join(voted)}")
     if torn:
-        details.append(f"heard either way in upstream's own audio: {', '.join(torn)}")
+        details.append(f"no error: {', '.join(torn)}")
     return judged(WORDS, checks, seconds, error=error, detail="; ".join(details) or None)
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kokoro_coreml.errors import CheckpointError
 from kokoro_coreml.modules.folded.geometry import Folding
 from kokoro_coreml.modules.folded.halos import ALIGNMENT
 from kokoro_coreml.modules.folded.halos import foldings as behind
@@ -115,6 +116,20 @@ def test_rows_fit_every_neural_engine_and_are_aligned() -> None:
         all_widths = [found[0].width(1), *(f.width(r) for f, r in zip(found, rates, strict=True))]
         assert max(all_widths) <= 16_384
         assert all(width % ALIGNMENT == 0 for width in all_widths)
+
+
+def test_halos_wider_than_half_a_row_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"halos of 20 positions.*rows of 32; at most 16"):
+        Folding(3, 20, core=32)
+    assert Folding(1, 20, core=32).width(1) == 72
+    with pytest.raises(ValueError, match="3 positions is wider than one of 2"):
+        Folding(2, 2).narrowed(torch.zeros(1, 1, 2, 260), 1, Folding(2, 3))
+
+
+def test_a_generator_that_reaches_too_far_is_refused() -> None:
+    config = dataclasses.replace(real_config().istftnet, upsample_rates=(1, 1))
+    with pytest.raises(CheckpointError, match=r"reach \d+ positions.*rows of 256 hold 128"):
+        behind(128, config)
 
 
 @given(folding=foldings, rate=rates, off=st.integers(0, 3))

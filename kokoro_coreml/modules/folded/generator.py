@@ -90,7 +90,7 @@ class GeneratorRows(nn.Module):
                 in the last folding with one position in front, 0 where padded.
             at: positions behind each upsampler.
             styles: of all AdaINs.
-            foldings: behind each upsampler.
+            foldings: behind each upsampler, none with a wider halo than the one before.
 
         Returns:
             [1, channels of the last rate, rows, its width], 0 where padded; the halo has no
@@ -104,6 +104,7 @@ class GeneratorRows(nn.Module):
             # needs its own input masked
             source, last = self.noise_convs[i](har), i + 1 == len(rates)
             if not last:
+                # the spectrum stands in the last folding, whose halo is too narrow for this one
                 source = foldings[-1].exchanged(source, rate, folding)
             source = self.noise_res[i](source, styles, at[i])
             x = self.ups[i](F.leaky_relu(x, UPSAMPLE_SLOPE))

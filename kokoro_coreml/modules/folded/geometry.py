@@ -26,6 +26,18 @@ class Folding:
     """Positions at each end of a row that are its neighbours'."""
     core: int = CORE
 
+    def __post_init__(self) -> None:
+        """Check.
+
+        Raises:
+            ValueError: several rows have halos that are more than their neighbours' halves.
+        """
+        if self.rows > 1 and 2 * self.halo > self.core:
+            raise ValueError(
+                f"halos of {self.halo} positions are too wide for rows of {self.core}; "
+                f"at most {self.core // 2} fit"
+            )
+
     def width(self, rate: int) -> int:
         """Length of a row after upsampling by `rate`."""
         return (self.core + 2 * self.halo) * rate
@@ -54,8 +66,14 @@ class Folding:
         return torch.cat([x[:, :, 0, halo - extra : halo], body], dim=2) if extra else body
 
     def narrowed(self, x: Tensor, rate: int, to: Folding) -> Tensor:
-        """The same rows with the narrower halo of `to`: [1, C, rows, width(rate)] -> to its."""
+        """The same rows with the narrower halo of `to`: [1, C, rows, width(rate)] -> to its.
+
+        Raises:
+            ValueError: the halo of `to` is wider.
+        """
         off = (self.halo - to.halo) * rate
+        if off < 0:
+            raise ValueError(f"a halo of {to.halo} positions is wider than one of {self.halo}")
         return x[..., off : self.width(rate) - off] if off else x
 
     def exchanged(self, x: Tensor, rate: int, to: Folding) -> Tensor:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 from kokoro_coreml.config import F0_PER_FRAME, IstftNetConfig
+from kokoro_coreml.errors import CheckpointError
 from kokoro_coreml.modules.folded.geometry import CORE, Folding
 from kokoro_coreml.modules.folded.upsample import phases, widths
 from kokoro_coreml.modules.generator import NOISE_DILATIONS, NOISE_KERNELS
@@ -23,6 +24,7 @@ def foldings(frames: int, config: IstftNetConfig) -> tuple[Folding, ...]:
 
     Raises:
         ValueError: the frames do not fill whole rows.
+        CheckpointError: the generator reaches further than rows can hold.
     """
     rows, rest = divmod(frames * F0_PER_FRAME, CORE)
     if rest or rows < 1:
@@ -34,36 +36,48 @@ def foldings(frames: int, config: IstftNetConfig) -> tuple[Folding, ...]:
 
 
 def halos(config: IstftNetConfig) -> list[int]:
-    """Positions of a halo behind each upsampler: its `reaches`, and rows that are aligned."""
+    """Positions of a halo behind each upsampler: its `reaches`, and rows that are aligned.
+
+    Raises:
+        CheckpointError: the generator reaches further than rows can hold.
+    """
     rates = widths(config.upsample_rates)
     # features stand in the first folding at one value per position
-    finest = [1, *rates[1:]]
-    return [_aligned(reach, rate) for reach, rate in zip(reaches(config), finest, strict=True)]
+    coarsest = [1, *rates[1:]]
+    wanted = zip(reaches(config), coarsest, strict=True)
+    found = [_aligned(reach, rate) for reach, rate in wanted]
+    # rows are cropped on their way, never widened
+    for i in reversed(range(len(found) - 1)):
+        found[i] = max(found[i], found[i + 1])
+    if 2 * max(found) > CORE:
+        raise CheckpointError(
+            f"the generator's kernels reach {max(found)} positions (two per frame) at upsampling "
+            f"rates {', '.join(map(str, config.upsample_rates))}; rows of {CORE} hold "
+            f"{CORE // 2}. Use the recipe 'complete'"
+        )
+    return found
 
 
 def reaches(config: IstftNetConfig) -> list[int]:
-    """Positions beyond a row's core that its core depends on, behind each upsampler."""
+    """Positions outside of a row's core that it is computed from, behind each upsampler.
+
+    The larger of both sides, from the last upsampler, behind which nothing outside is read, back to
+    the first one.
+    """
     rates = widths(config.upsample_rates)
-    body = max(
-        _block(kernel, dilations)
-        for kernel, dilations in zip(
-            config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True
-        )
-    )
-    found, needed = [], 0
+    blocks = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+    body = max(_block(kernel, dilations) for kernel, dilations in blocks)
+    found: list[int] = []
+    needed = 0  # values of the body's result that the next upsampler reads, at this one's rate
     for i in reversed(range(len(rates))):
-        last = i + 1 == len(rates)
+        last, stride = i + 1 == len(rates), config.upsample_rates[i]
         read = needed + body
         source = read + _block(NOISE_KERNELS[last], NOISE_DILATIONS)
-        stride = config.upsample_rates[i]
         taps = phases(config.upsample_kernel_sizes[i], stride)
-        needed = -(-read // stride) + max(max(group.left, group.right) for group in taps)
-        found.append(max(-(-source // rates[i]), -(-needed // (rates[i] // stride))))
-    found.reverse()
-    # the spectrum stands in the last folding, and the first noise convolution reads it from there
-    spectrum = 2 * math.prod(config.upsample_rates[1:])
-    found[-1] = max(found[-1], -(-spectrum // rates[-1]))
-    return found
+        needed = _ceil(read, stride) + max(max(group.left, group.right) for group in taps)
+        found.append(max(_ceil(source, rates[i]), _ceil(needed, rates[i] // stride)))
+    # the noise convolutions, which all read the last folding, reach over less than one position
+    return found[::-1]
 
 
 def _block(kernel: int, dilations: Sequence[int]) -> int:
@@ -72,5 +86,10 @@ def _block(kernel: int, dilations: Sequence[int]) -> int:
 
 
 def _aligned(halo: int, rate: int) -> int:
+    """The halo, or so many more that a row is a multiple of `ALIGNMENT`, as its core is."""
     step = ALIGNMENT // math.gcd(ALIGNMENT, 2 * rate)
-    return -(-halo // step) * step
+    return _ceil(halo, step) * step
+
+
+def _ceil(count: int, size: int) -> int:
+    return -(-count // size)

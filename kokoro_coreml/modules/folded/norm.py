@@ -40,8 +40,8 @@ def rows_behind(foldings: Sequence[Folding], positions: Tensor, rates: Sequence[
         rates: positions per input position behind each upsampler, as `upsample.widths` has them.
     """
     found = []
-    for folding, rate in zip(foldings, rates, strict=True):
-        extra = 1 if rate == rates[-1] else 0
+    for i, (folding, rate) in enumerate(zip(foldings, rates, strict=True), start=1):
+        extra = int(i == len(rates))
         valid = folding.valid(positions, rate, extra=extra)
         own = folding.own(valid, rate, extra=extra)
         share = float(folding.width(rate)) / (positions * rate + extra)
