@@ -126,6 +126,13 @@ def at(value, path):
 WRONG = (float("nan"), [[]], {"surprise": 1}, True, "", -1, None)
 
 
+def _constants(raw):
+    """NaN and infinities, which are numbers to Python alone; a text may well be 'NaN'."""
+    found = []
+    json.loads(json.dumps(raw), parse_constant=found.append)
+    return found
+
+
 @given(reports, st.data())
 def test_what_the_schema_refuses_is_refused(tmp_path_factory, report, data):
     raw = json.loads(report.to_json())
@@ -141,7 +148,7 @@ def test_what_the_schema_refuses_is_refused(tmp_path_factory, report, data):
     file = tmp_path_factory.mktemp("harness") / "mac.json"
     file.write_text(json.dumps(raw), encoding="utf-8")
     validator = jsonschema.Draft202012Validator(harness_schema())
-    sound = validator.is_valid(raw) and "NaN" not in json.dumps(raw)
+    sound = validator.is_valid(raw) and not _constants(raw)
     if not sound:
         with pytest.raises(ParityError):
             load_harness(file)
