@@ -46,9 +46,6 @@ def halos(config: IstftNetConfig) -> list[int]:
     coarsest = [1, *rates[1:]]
     wanted = zip(reaches(config), coarsest, strict=True)
     found = [_aligned(reach, rate) for reach, rate in wanted]
-    # rows are cropped on their way, never widened
-    for i in reversed(range(len(found) - 1)):
-        found[i] = max(found[i], found[i + 1])
     if 2 * max(found) > CORE:
         raise CheckpointError(
             f"the generator's kernels reach {max(found)} positions (two per frame) at upsampling "
